@@ -1,0 +1,110 @@
+"""Reports people would rather look at than read: one self-contained, deterministic HTML page.
+
+A report is a list of blocks (tiles, text, tables, bars, figures). Text stays text, so Korean renders with the reader's
+fonts; nothing is loaded from elsewhere; everything that came from documents is escaped.
+"""
+
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import matplotlib
+from jinja2 import Environment, FileSystemLoader
+from markupsafe import Markup
+from matplotlib.figure import Figure
+
+matplotlib.rcParams.update(
+    {
+        "svg.fonttype": "none",
+        "svg.hashsalt": "headrace",
+        "font.family": "sans-serif",
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.grid": True,
+        "grid.alpha": 0.25,
+        "axes.prop_cycle": matplotlib.cycler(color=["#1f6f8b", "#e07a3f", "#5b8c5a", "#8c5b87", "#b0a030"]),
+    }
+)
+
+_TEMPLATES = Environment(
+    loader=FileSystemLoader(Path(__file__).parent / "templates"), autoescape=True, trim_blocks=True, lstrip_blocks=True
+)
+
+
+class Report:
+    """A page under construction; every method appends a block and returns the report.
+
+    Args:
+        title: What the page is about.
+        subtitle: One sentence with the outcome.
+    """
+
+    def __init__(self, title: str, subtitle: str = "") -> None:
+        self.title = title
+        self.subtitle = subtitle
+        self._blocks: list[Markup] = []
+
+    def text(self, text: str) -> Self:
+        """Add paragraphs; a blank line separates them."""
+        return self._add("text", paragraphs=text.strip().split("\n\n"))
+
+    def heading(self, text: str) -> Self:
+        """Begin a section."""
+        return self._add("heading", text=text)
+
+    def metrics(self, values: Mapping[str, Any]) -> Self:
+        """Add tiles of a label and a value."""
+        return self._add("metrics", values={label: display(value) for label, value in values.items()})
+
+    def table(self, rows: Sequence[Mapping[str, Any]], title: str = "", limit: int = 50) -> Self:
+        """Add a table, one mapping a row; says so when it shows only the first `limit`."""
+        columns = list(dict.fromkeys(name for row in rows for name in row))
+        cells = [[display(row.get(name, "")) for name in columns] for row in rows[:limit]]
+        numeric = [all(isinstance(row.get(name), int | float) for row in rows) for name in columns]
+        hidden = max(0, len(rows) - limit)
+        return self._add("table", title=title, columns=columns, rows=cells, numeric=numeric, hidden=hidden)
+
+    def bars(self, values: Mapping[str, float], title: str = "") -> Self:
+        """Add horizontal bars, largest value full width."""
+        largest = max(values.values(), default=0) or 1
+        bars = [(label, display(value), round(100 * value / largest, 2)) for label, value in values.items()]
+        return self._add("bars", title=title, bars=bars)
+
+    def figure(self, figure: Figure, title: str = "") -> Self:
+        """Add a matplotlib figure as SVG."""
+        buffer = io.StringIO()
+        figure.savefig(buffer, format="svg", bbox_inches="tight", metadata={"Date": None, "Creator": None})
+        svg = buffer.getvalue()
+        return self._add("figure", title=title, svg=Markup(svg[svg.index("<svg") :]))
+
+    def section(self, other: "Report", note: str = "", folded: bool = True) -> Self:
+        """Embed another report as a section that folds."""
+        return self._add("section", report=other, body=other.body, note=note, folded=folded)
+
+    @property
+    def body(self) -> Markup:
+        """The blocks without the page around them."""
+        return Markup("\n").join(self._blocks)
+
+    def html(self) -> str:
+        """Render the page."""
+        return _TEMPLATES.get_template("page.html.j2").render(report=self)
+
+    def _add(self, block: str, **values: Any) -> Self:
+        macro = getattr(_TEMPLATES.get_template("blocks.html.j2").module, block)
+        self._blocks.append(Markup(macro(**values)))
+        return self
+
+
+def display(value: Any) -> str:
+    """Write a value the way a person reads it."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, float):
+        if value.is_integer() and abs(value) < 1e15:
+            return f"{int(value):,}"
+        return f"{value:,.2f}" if abs(value) >= 10 else f"{value:.3g}"
+    return str(value)
