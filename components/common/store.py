@@ -1,0 +1,254 @@
+"""Where datasets, models and the ledger live: a directory (`file://`) or a Google Cloud Storage bucket (`gs://`).
+
+Keys are relative, with forward slashes. Every write is whole or absent: a temporary file and a rename on disk,
+generation preconditions on Cloud Storage. `if_absent` makes a write a race that exactly one writer wins.
+"""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from components.common.errors import HeadraceError, UsageError
+
+if TYPE_CHECKING:
+    from google.cloud.storage import Blob, Bucket
+
+SINGLE_REQUEST_UPLOAD = 8 * 1024 * 1024
+"""Bytes up to which Cloud Storage takes an object in one request."""
+
+
+class Store(Protocol):
+    """A flat space of immutable or atomically replaced objects below one root."""
+
+    uri: str
+
+    def read(self, key: str) -> bytes:
+        """Return an object's bytes; HeadraceError when it does not exist."""
+
+    def write(self, key: str, data: bytes, *, if_absent: bool = False) -> bool:
+        """Write an object whole; False when `if_absent` and it existed already."""
+
+    def exists(self, key: str) -> bool:
+        """Tell whether an object exists."""
+
+    def list(self, prefix: str = "") -> Iterator[str]:
+        """List the keys that begin with a prefix, sorted."""
+
+    def delete(self, key: str) -> None:
+        """Delete an object; nothing happens when there is none."""
+
+    def upload(self, source: Path, key: str) -> None:
+        """Write a local file as an object."""
+
+    def download(self, key: str, target: Path) -> None:
+        """Write an object to a local file."""
+
+
+def open_store(uri: str) -> Store:
+    """Open a store.
+
+    Args:
+        uri: `file:///absolute/folder` or `gs://bucket/prefix`.
+
+    Raises:
+        UsageError: The scheme is neither.
+    """
+    scheme, _, rest = uri.partition("://")
+    if scheme == "file" and rest.startswith("/"):
+        return FileStore(Path(rest))
+    if scheme == "gs" and rest:
+        bucket, _, prefix = rest.partition("/")
+        return CloudStore(bucket, prefix)
+    raise UsageError(f"store {uri!r}: use file:///absolute/folder or gs://bucket/prefix")
+
+
+def upload_tree(store: Store, folder: Path, prefix: str, last: str) -> str:
+    """Publish a folder of files under a prefix so that readers see it whole or not at all.
+
+    Args:
+        store: Where to.
+        folder: Files to write.
+        prefix: Key prefix, without a trailing slash.
+        last: Name of the file written last; its presence means that the tree is complete.
+
+    Returns:
+        The URI of the tree.
+    """
+    if not store.exists(f"{prefix}/{last}"):
+        files = sorted(path for path in folder.rglob("*") if path.is_file())
+        for path in sorted(files, key=lambda path: path.relative_to(folder).as_posix() == last):
+            store.upload(path, f"{prefix}/{path.relative_to(folder).as_posix()}")
+    return f"{store.uri}/{prefix}"
+
+
+def _checked(key: str) -> str:
+    if not key or key.startswith("/") or ".." in key.split("/"):
+        raise UsageError(f"{key!r} is no store key: it must be relative and stay below the root")
+    return key
+
+
+class FileStore:
+    """A store in a local folder."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.uri = f"file://{root}"
+
+    def read(self, key: str) -> bytes:
+        """See `Store.read`."""
+        try:
+            return (self.root / _checked(key)).read_bytes()
+        except FileNotFoundError as error:
+            raise HeadraceError(f"{self.uri}/{key} does not exist") from error
+
+    def write(self, key: str, data: bytes, *, if_absent: bool = False) -> bool:
+        """See `Store.write`."""
+        target = self.root / _checked(key)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if if_absent and target.exists():
+            return False
+        handle, name = tempfile.mkstemp(dir=target.parent, prefix=".partial-")
+        temporary = Path(name)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            if not if_absent:
+                temporary.rename(target)
+                return True
+            try:
+                target.hardlink_to(temporary)
+            except FileExistsError:
+                return False
+            return True
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    def exists(self, key: str) -> bool:
+        """See `Store.exists`."""
+        return (self.root / _checked(key)).is_file()
+
+    def list(self, prefix: str = "") -> Iterator[str]:
+        """See `Store.list`."""
+        folder = self.root / prefix.rpartition("/")[0]
+        found = (path.relative_to(self.root).as_posix() for path in folder.rglob("*") if path.is_file())
+        yield from sorted(key for key in found if key.startswith(prefix) and "/.partial-" not in f"/{key}")
+
+    def delete(self, key: str) -> None:
+        """See `Store.delete`."""
+        (self.root / _checked(key)).unlink(missing_ok=True)
+
+    def upload(self, source: Path, key: str) -> None:
+        """See `Store.upload`; large files are copied in the kernel."""
+        target = self.root / _checked(key)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        _copy_whole(source, target)
+
+    def download(self, key: str, target: Path) -> None:
+        """See `Store.download`."""
+        source = self.root / _checked(key)
+        if not source.is_file():
+            raise HeadraceError(f"{self.uri}/{key} does not exist")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        _copy_whole(source, target)
+
+
+class CloudStore:
+    """A store below a prefix of a Cloud Storage bucket."""
+
+    def __init__(self, bucket: str, prefix: str = "") -> None:
+        self.prefix = prefix.strip("/")
+        self.uri = f"gs://{bucket}" + (f"/{self.prefix}" if self.prefix else "")
+        self._name = bucket
+        self._opened: Bucket | None = None
+
+    @property
+    def _bucket(self) -> "Bucket":
+        if self._opened is None:
+            from google.auth.exceptions import DefaultCredentialsError
+            from google.cloud import storage
+
+            try:
+                self._opened = storage.Client().bucket(self._name)
+            except DefaultCredentialsError as error:
+                raise HeadraceError(
+                    f"{self.uri}: no Google Cloud credentials; run `gcloud auth application-default login`, or give the "
+                    "pod's service account access to the bucket"
+                ) from error
+        return self._opened
+
+    def read(self, key: str) -> bytes:
+        """See `Store.read`."""
+        from google.api_core.exceptions import NotFound
+
+        try:
+            return self._blob(key).download_as_bytes()
+        except NotFound as error:
+            raise HeadraceError(f"{self.uri}/{key} does not exist") from error
+
+    def write(self, key: str, data: bytes, *, if_absent: bool = False) -> bool:
+        """See `Store.write`."""
+        from google.api_core.exceptions import PreconditionFailed
+
+        try:
+            self._blob(key).upload_from_string(
+                data, content_type="application/octet-stream", if_generation_match=0 if if_absent else None
+            )
+        except PreconditionFailed:
+            return False
+        return True
+
+    def exists(self, key: str) -> bool:
+        """See `Store.exists`."""
+        return self._blob(key).exists()
+
+    def list(self, prefix: str = "") -> Iterator[str]:
+        """See `Store.list`; Cloud Storage lists in order."""
+        root = f"{self.prefix}/" if self.prefix else ""
+        for blob in self._bucket.client.list_blobs(self._name, prefix=root + prefix):
+            yield blob.name.removeprefix(root)
+
+    def delete(self, key: str) -> None:
+        """See `Store.delete`."""
+        from google.api_core.exceptions import NotFound
+
+        try:
+            self._blob(key).delete()
+        except NotFound:
+            return
+
+    def upload(self, source: Path, key: str) -> None:
+        """See `Store.upload`; large files go up in resumable chunks, checksummed."""
+        blob = self._blob(key)
+        if source.stat().st_size > SINGLE_REQUEST_UPLOAD:
+            blob.chunk_size = SINGLE_REQUEST_UPLOAD
+        blob.upload_from_filename(str(source), content_type="application/octet-stream", checksum="crc32c")
+
+    def download(self, key: str, target: Path) -> None:
+        """See `Store.download`."""
+        from google.api_core.exceptions import NotFound
+
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = target.with_name(f".partial-{target.name}")
+        try:
+            self._blob(key).download_to_filename(str(temporary))
+        except NotFound as error:
+            raise HeadraceError(f"{self.uri}/{key} does not exist") from error
+        temporary.rename(target)
+
+    def _blob(self, key: str) -> "Blob":
+        return self._bucket.blob(f"{self.prefix}/{_checked(key)}" if self.prefix else _checked(key))
+
+
+def _copy_whole(source: Path, target: Path) -> None:
+    handle, name = tempfile.mkstemp(dir=target.parent, prefix=".partial-")
+    os.close(handle)
+    try:
+        shutil.copyfile(source, name)
+        Path(name).rename(target)
+    finally:
+        Path(name).unlink(missing_ok=True)
