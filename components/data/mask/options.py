@@ -1,0 +1,23 @@
+"""Options of data/mask."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from components.common.options import Options
+
+Kind = Literal["email", "resident_number", "card", "phone", "ip"]
+
+
+class Mask(Options):
+    """Which personal data is masked."""
+
+    kinds: list[Kind] = Field(
+        ["email", "resident_number", "card", "phone", "ip"],
+        description="Kinds of personal data to mask.",
+    )
+    keep_examples: bool = Field(
+        True,
+        description="Leave addresses that belong to nobody: mail at reserved example domains (RFC 2606), loopback and "
+        "documentation networks (RFC 5737, RFC 3849).",
+    )
