@@ -133,9 +133,7 @@ def part_files(path: Path) -> list[Path]:
     return parts
 
 
-def read_batches(
-    path: Path, columns: Sequence[str] | None = None, rows: int = BATCH_ROWS
-) -> Iterator[pa.RecordBatch]:
+def read_batches(path: Path, columns: Sequence[str] | None = None, rows: int = BATCH_ROWS) -> Iterator[pa.RecordBatch]:
     """Stream an artifact of documents.
 
     Args:

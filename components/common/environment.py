@@ -32,6 +32,7 @@ class Environment(Options):
     home: str = Field("", description="Folder for local state; on a laptop everything lives below it.")
     store: str = Field(description="Root of datasets, models and ledger: file:///… or gs://….")
     tracking: str = Field(description="MLflow tracking URI.")
+    signing_key: str = Field(description="File of the Ed25519 key that signs the ledger's heads.")
     serving: Serving = Field(default_factory=Serving, description="Where models are served.")
 
 

@@ -176,8 +176,8 @@ class CloudStore:
                 self._opened = storage.Client().bucket(self._name)
             except DefaultCredentialsError as error:
                 raise HeadraceError(
-                    f"{self.uri}: no Google Cloud credentials; run `gcloud auth application-default login`, or give the "
-                    "pod's service account access to the bucket"
+                    f"{self.uri}: no Google Cloud credentials; run `gcloud auth application-default login`, or give "
+                    "the pod's service account access to the bucket"
                 ) from error
         return self._opened
 

@@ -1,0 +1,231 @@
+"""A step: a plain function over directories, with a thin Kubeflow Pipelines interface around it.
+
+`@step(image)` declares the interface; `execute(run, locals())`, the one call in its body, does what every step needs:
+validate the options, verify the inputs, give the function temporary outputs that are renamed into place when it has
+succeeded, write metrics, report and ledger entry.
+"""
+
+import functools
+import importlib
+import inspect
+import json
+import resource
+import shutil
+import sys
+import time
+import typing
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from kfp import dsl
+from kfp.dsl.python_component import PythonComponent
+from pydantic import BaseModel, ValidationError
+
+from components.common import ledger
+from components.common.code import code_digest
+from components.common.environment import Environment
+from components.common.errors import HeadraceError, UsageError
+from components.common.report import Report
+from components.common.store import open_store
+
+VERSION = "0.1.0"
+PROGRESS = "::progress "
+ERROR = "::error "
+IMAGES = ("data", "model", "release")
+
+Model = typing.TypeVar("Model", bound=BaseModel)
+
+
+def image_reference(image: str) -> str:
+    """Name an image by project version, as compiled pipelines do; runs and releases put a digest in its place."""
+    return f"headrace/{image}:{VERSION}"
+
+
+def step(image: Literal["data", "model", "release"]) -> Callable[..., PythonComponent]:
+    """Declare a step that runs from one of the project's images; nothing is installed when it runs."""
+    return functools.partial(
+        dsl.component, base_image=image_reference(image), packages_to_install=[], install_kfp_package=False
+    )
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a step may know about its surroundings."""
+
+    stage: str
+    environment: Environment
+
+    def progress(self, done: float, total: float, note: str = "") -> None:
+        """Report how far the step is; shown as a bar by `headrace run`, kept as a line in a pod's log."""
+        line = json.dumps({"stage": self.stage, "done": done, "total": total, "note": note}, ensure_ascii=False)
+        print(PROGRESS + line, flush=True)
+
+
+@dataclass
+class Outcome:
+    """What a step has to say for itself.
+
+    Attributes:
+        counts_in: Records read.
+        counts_out: Records written.
+        dropped: Records left out, by reason; with `counts_out` it explains `counts_in`.
+        metrics: Numbers worth plotting over runs.
+        report: What a person should see.
+        decision: Value of a step that returns one, such as a gate.
+        head: Version to sign in the ledger: `datasets/<name>/<hash>`, `models/…`, `publications/…`.
+        copies: URIs of further copies of an output, by output name.
+    """
+
+    counts_in: int
+    counts_out: int
+    report: Report
+    dropped: dict[str, int] = field(default_factory=dict)
+    metrics: dict[str, float] = field(default_factory=dict)
+    decision: str = ""
+    head: str = ""
+    copies: dict[str, str] = field(default_factory=dict)
+
+
+def execute(run: Callable[..., Outcome], arguments: Mapping[str, Any]) -> str:
+    """Run a step's function on what its Kubeflow Pipelines interface received.
+
+    Args:
+        run: The step's work: one `Path` per artifact, then `options` and `context`.
+        arguments: The component's `locals()`.
+
+    Returns:
+        The outcome's decision.
+
+    Raises:
+        HeadraceError: Options, inputs or the work are at fault. The message is also printed as a line of its own, so
+            that whoever drives the run can show it without the traceback.
+    """
+    try:
+        return _execute(run, arguments)
+    except HeadraceError as error:
+        _announce(str(error), error.exit_code)
+        raise
+    except OSError as error:
+        message = f"{error.filename or 'a file'}: {error.strerror or error}; free what it names and run again"
+        _announce(message, HeadraceError.exit_code)
+        raise
+
+
+def _announce(message: str, exit_code: int) -> None:
+    print(ERROR + json.dumps({"message": message, "exit_code": exit_code}, ensure_ascii=False), flush=True)
+
+
+def _execute(run: Callable[..., Outcome], arguments: Mapping[str, Any]) -> str:
+    began = time.perf_counter()
+    stage, input_names, output_names = _interface(run, arguments)
+    environment = _validated(Environment, arguments["environment"], "environment")
+    options = _validated(typing.get_type_hints(run)["options"], arguments["options"], stage)
+    inputs = {name: Path(arguments[name].path) for name in input_names}
+    outputs = {name: Path(arguments[name].path) for name in output_names}
+    checked = {name: ledger.check_input(path) for name, path in inputs.items()}
+
+    partial = {name: path.with_name(f"{path.name}.partial") for name, path in outputs.items()}
+    for path in partial.values():
+        shutil.rmtree(path, ignore_errors=True)
+        path.mkdir(parents=True)
+    try:
+        outcome = run(**inputs, **partial, options=options, context=Context(stage, environment))
+        entry = ledger.make_entry(
+            stage,
+            checked,
+            partial,
+            options.model_dump(mode="json"),
+            code_digest(),
+            {"in": outcome.counts_in, "out": outcome.counts_out, "dropped": outcome.dropped},
+        )
+        for name, path in partial.items():
+            (path / ledger.SIDECAR).write_bytes(entry)
+            _replace(path, outputs[name])
+    finally:
+        for path in partial.values():
+            shutil.rmtree(path, ignore_errors=True)
+
+    book = ledger.Ledger(open_store(environment.store), Path(environment.signing_key))
+    locations = {
+        name: [_uri(arguments[name]), *([outcome.copies[name]] if name in outcome.copies else [])]
+        for name in output_names
+    }
+    name = book.record(entry, locations)
+    if outcome.head:
+        book.sign_head(outcome.head, name)
+    _write_metrics(arguments["metrics"], outcome, time.perf_counter() - began)
+    report = Path(arguments["report"].path)
+    report.parent.mkdir(parents=True, exist_ok=True)
+    report.write_text(outcome.report.html(), "utf-8")
+    return outcome.decision
+
+
+def _interface(run: Callable[..., Outcome], arguments: Mapping[str, Any]) -> tuple[str, list[str], list[str]]:
+    """Find the component that `run` belongs to: its stage, and which artifacts go in and out."""
+    package = run.__module__.rpartition(".")[0]
+    stage = "/".join(package.split(".")[-2:])
+    wanted = set(inspect.signature(run).parameters) - {"options", "context"}
+    for member in vars(importlib.import_module(f"{package}.component")).values():
+        if isinstance(member, PythonComponent):
+            spec = member.component_spec
+            inputs = [name for name in spec.inputs or {} if name in wanted]
+            outputs = [name for name in spec.outputs or {} if name in wanted]
+            if {*inputs, *outputs} == wanted and wanted <= set(arguments):
+                return stage, inputs, outputs
+    raise TypeError(f"{package}.component has no component with the artifacts {sorted(wanted)}")
+
+
+def _validated(model: type[Model], values: Mapping[str, Any], where: str) -> Model:
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        raise UsageError(f"{where}: {describe_validation(error)}") from error
+
+
+def describe_validation(error: ValidationError) -> str:
+    """Say in one line which fields are wrong and why."""
+    problems = []
+    for item in error.errors():
+        name = ".".join(str(part) for part in item["loc"]) or "value"
+        problem = (
+            "there is no such field" if item["type"] == "extra_forbidden" else item["msg"].removeprefix("Value error, ")
+        )
+        problems.append(f"{name}: {problem}")
+    return "; ".join(problems)
+
+
+def _replace(source: Path, target: Path) -> None:
+    if target.exists():
+        if any(target.iterdir()) and not (target / ledger.SIDECAR).is_file():
+            raise UsageError(f"{target} exists and is no step's output; choose another folder for it")
+        shutil.rmtree(target)
+    source.rename(target)
+
+
+def _uri(artifact: dsl.Artifact) -> str:
+    return artifact.uri if "://" in artifact.uri else f"file://{Path(artifact.path).resolve()}"
+
+
+def _write_metrics(metrics: dsl.Metrics, outcome: Outcome, seconds: float) -> None:
+    values = {
+        "records_in": outcome.counts_in,
+        "records_out": outcome.counts_out,
+        **{f"dropped_{reason}": count for reason, count in outcome.dropped.items()},
+        **outcome.metrics,
+        "seconds": round(seconds, 2),
+        "peak_mib": round(peak_mib(), 1),
+    }
+    for name, value in values.items():
+        metrics.log_metric(name, value)
+    path = Path(metrics.path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(values, sort_keys=True), "utf-8")
+
+
+def peak_mib() -> float:
+    """Largest resident size so far of this process or of any child it waited for, in MiB."""
+    unit = 1 if sys.platform == "darwin" else 1024
+    peaks = [resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return max(peaks) * unit / 2**20
