@@ -33,7 +33,7 @@ class Environment(Options):
     store: str = Field(description="Root of datasets, models and ledger: file:///… or gs://….")
     tracking: str = Field(description="MLflow tracking URI.")
     signing_key: str = Field(description="File of the Ed25519 key that signs the ledger's heads.")
-    serving: Serving = Field(default_factory=Serving, description="Where models are served.")
+    serving: Serving = Field(default=Serving(), description="Where models are served.")
 
 
 def load_environment(name: str = "local", home: Path | None = None) -> Environment:

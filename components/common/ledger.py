@@ -1,9 +1,9 @@
 """The ledger: an immutable, hash-chained record of every step execution.
 
 An entry is canonical JSON stored under its own SHA-256 with put-if-absent, so parallel shards need no lock. It names
-the entries that made its inputs, so the chain runs from collection to the served revision like a commit history. Entries
-hold no clock and no path: the same work gives the same entry. What varies lies beside them: where copies of an artifact
-are (`locations/`) and when a dataset, model or publication was signed (`heads/`).
+the entries that made its inputs, so the chain runs from collection to the served revision like a commit history.
+Entries hold no clock and no path: the same work gives the same entry. What varies lies beside them: where copies of an
+artifact are (`locations/`) and when a dataset, model or publication was signed (`heads/`).
 
 Every artifact directory carries the entry that made it as `ledger.json`; its SHA-256 is the entry's name.
 """

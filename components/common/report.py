@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import matplotlib
+from cycler import cycler
 from jinja2 import Environment, FileSystemLoader
 from markupsafe import Markup
 from matplotlib.figure import Figure
@@ -23,7 +24,7 @@ matplotlib.rcParams.update(
         "axes.spines.right": False,
         "axes.grid": True,
         "grid.alpha": 0.25,
-        "axes.prop_cycle": matplotlib.cycler(color=["#1f6f8b", "#e07a3f", "#5b8c5a", "#8c5b87", "#b0a030"]),
+        "axes.prop_cycle": cycler(color=["#1f6f8b", "#e07a3f", "#5b8c5a", "#8c5b87", "#b0a030"]),
     }
 )
 

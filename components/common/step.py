@@ -147,6 +147,9 @@ def _execute(run: Callable[..., Outcome], arguments: Mapping[str, Any]) -> str:
         for path in partial.values():
             shutil.rmtree(path, ignore_errors=True)
 
+    for uri in outcome.copies.values():
+        root, _, folder = uri.rpartition("/")
+        open_store(root).write(f"{folder}/{ledger.SIDECAR}", entry, if_absent=True)
     book = ledger.Ledger(open_store(environment.store), Path(environment.signing_key))
     locations = {
         name: [_uri(arguments[name]), *([outcome.copies[name]] if name in outcome.copies else [])]
@@ -189,9 +192,8 @@ def describe_validation(error: ValidationError) -> str:
     problems = []
     for item in error.errors():
         name = ".".join(str(part) for part in item["loc"]) or "value"
-        problem = (
-            "there is no such field" if item["type"] == "extra_forbidden" else item["msg"].removeprefix("Value error, ")
-        )
+        unknown = item["type"] == "extra_forbidden"
+        problem = "there is no such field" if unknown else item["msg"].removeprefix("Value error, ")
         problems.append(f"{name}: {problem}")
     return "; ".join(problems)
 
