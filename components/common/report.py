@@ -72,6 +72,10 @@ class Report:
         bars = [(label, display(value), round(100 * value / largest, 2)) for label, value in values.items()]
         return self._add("bars", title=title, bars=bars)
 
+    def code(self, text: str, title: str = "") -> Self:
+        """Add preformatted text."""
+        return self._add("code", title=title, text=text)
+
     def figure(self, figure: Figure, title: str = "") -> Self:
         """Add a matplotlib figure as SVG."""
         buffer = io.StringIO()
@@ -82,6 +86,16 @@ class Report:
     def section(self, other: "Report", note: str = "", folded: bool = True) -> Self:
         """Embed another report as a section that folds."""
         return self._add("section", report=other, body=other.body, note=note, folded=folded)
+
+    @classmethod
+    def load(cls, page: str) -> "Report":
+        """Read back a page that `html` rendered, to embed it in another."""
+        main = page.split("<main>", 1)[1].rsplit("</main>", 1)[0]
+        title, _, rest = main.partition("</h1>")
+        subtitle, _, body = rest.partition("</p>")
+        report = cls(Markup(title.split("<h1>", 1)[1]).unescape(), Markup(subtitle.split("<p>", 1)[1]).unescape())
+        report._blocks = [Markup(body.strip())]
+        return report
 
     @property
     def body(self) -> Markup:

@@ -18,3 +18,4 @@ class Register(Options):
         description="One or two sentences for the model card: what the model is for, and what it is not for.",
     )
     languages: list[str] = Field(["en"], description="BCP-47 languages for the model card.")
+    recipe: str = Field("", description="Digest of the recipe that made the model; the plan fills it in.")

@@ -1,0 +1,51 @@
+"""KFP interface of planning/plan."""
+
+from typing import NamedTuple
+
+from kfp import dsl
+
+from components.common.step import step
+
+
+@step("data")
+def plan(
+    recipe: dsl.Output[dsl.Artifact],
+    metrics: dsl.Output[dsl.Metrics],
+    report: dsl.Output[dsl.HTML],
+    options: dict,
+    environment: dict,
+) -> NamedTuple(
+    "Parts",
+    [
+        ("ingest", dict),
+        ("parse", dict),
+        ("screen", dict),
+        ("mask", dict),
+        ("filter", dict),
+        ("deduplicate", dict),
+        ("mix", dict),
+        ("card", dict),
+        ("fetch", dict),
+        ("curate", dict),
+        ("tune", dict),
+        ("merge", dict),
+        ("register", dict),
+        ("benchmark", dict),
+        ("gate", dict),
+        ("publish", dict),
+    ],
+):
+    """Check the recipe and hand each step only its own part.
+
+    Args:
+        recipe: The validated recipe, as it is recorded in the ledger.
+        metrics: Duration.
+        report: The recipe, with its defaults filled in.
+        options: The recipe.
+        environment: Where the run takes place.
+    """
+    from components.common.step import execute
+    from components.planning.plan.split import run, split
+
+    execute(run, locals())
+    return split(options)

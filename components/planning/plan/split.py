@@ -1,0 +1,38 @@
+"""Split a recipe into the options of each step."""
+
+import json
+from collections import namedtuple
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from components.common.recipes import Recipe, check_recipe, parts
+from components.common.report import Report
+from components.common.step import Context, Outcome
+
+
+def run(recipe: Path, options: Recipe, context: Context) -> Outcome:
+    """Record the validated recipe.
+
+    Args:
+        recipe: Directory for `recipe.json`.
+        options: The recipe.
+        context: Where the run takes place.
+    """
+    (recipe / "recipe.json").write_text(json.dumps(options.parameter(), indent=2, ensure_ascii=False), "utf-8")
+    report = Report("Plan", f"Recipe {options.name}, {options.digest()[:12]}")
+    report.text(options.description or "A recipe without a description.")
+    report.code(
+        yaml.safe_dump(options.parameter(), allow_unicode=True, sort_keys=False), "The recipe, defaults filled in"
+    )
+    return Outcome(counts_in=0, counts_out=0, report=report)
+
+
+def split(recipe: Mapping[str, Any]) -> tuple[dict[str, Any], ...]:
+    """Return each step's options by name; the registered model also learns which recipe made it."""
+    checked = check_recipe(recipe, "recipe")
+    steps = parts(checked)
+    steps["register"]["recipe"] = checked.digest("data", "model", "evaluation")
+    return namedtuple("Parts", steps)(**steps)

@@ -1,0 +1,23 @@
+"""`publish_base`: serve the base model, so that a service has a stable revision before its first canary."""
+
+from components.model.fetch.component import fetch
+from components.model.register.component import register_base
+from components.release.publish.component import publish
+from kfp import dsl
+
+from components.planning.plan.component import plan
+
+
+@dsl.pipeline(name="publish-base", display_name="Publish the base model")
+def publish_base(recipe: dict, environment: dict) -> None:
+    """Register the recipe's base model as a version and publish it.
+
+    Args:
+        recipe: What to do, as `headrace` reads it from a recipe file.
+        environment: Where the run takes place, from `pipelines/environments`.
+    """
+    parts = plan(options=recipe, environment=environment).outputs
+    base = fetch(options=parts["fetch"], environment=environment).outputs["base"]
+    registered = register_base(base=base, options=parts["register"], environment=environment)
+    published = publish(model=registered.outputs["model"], options=parts["publish"], environment=environment)
+    published.set_caching_options(False)
