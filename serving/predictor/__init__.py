@@ -1,0 +1,1 @@
+"""OpenAI-compatible KServe model server for one model version."""
