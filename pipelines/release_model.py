@@ -15,6 +15,12 @@ from kfp import dsl
 from components.planning.plan.component import plan
 
 
+class Release(NamedTuple):
+    """What a release run decided."""
+
+    decision: str
+
+
 @dsl.pipeline(name="tune-and-publish", display_name="Tune and publish")
 def tune_and_publish(dataset: dsl.Input[dsl.Dataset], recipe: dict, environment: dict) -> NamedTuple(
     "Release", [("decision", str)]
@@ -54,12 +60,11 @@ def tune_and_publish(dataset: dsl.Input[dsl.Dataset], recipe: dict, environment:
         )
         published = publish(model=registered.outputs["model"], options=parts["publish"], environment=environment)
         published.set_caching_options(False)
-    outputs = NamedTuple("Release", [("decision", str)])
-    return outputs(decision=gated.outputs["Output"])
+    return Release(decision=gated.outputs["Output"])
 
 
 @dsl.pipeline(name="release-model", display_name="Release a model")
-def release_model(dataset: str, recipe: dict, environment: dict) -> NamedTuple("Release", [("decision", str)]):
+def release_model(dataset: str, recipe: dict, environment: dict) -> Release:
     """Tune a model on a dataset version, evaluate it and publish it behind a canary.
 
     Args:
@@ -72,5 +77,4 @@ def release_model(dataset: str, recipe: dict, environment: dict) -> NamedTuple("
     """
     imported = dsl.importer(artifact_uri=dataset, artifact_class=dsl.Dataset)
     released = tune_and_publish(dataset=imported.output, recipe=recipe, environment=environment)
-    outputs = NamedTuple("Release", [("decision", str)])
-    return outputs(decision=released.outputs["decision"])
+    return Release(decision=released.outputs["decision"])

@@ -31,6 +31,14 @@ SIDECAR = "ledger.json"
 _CHUNK = 1 << 20
 
 
+class DamagedArtifact(HeadraceError):
+    """An artifact is not what the step that made it recorded."""
+
+    def __init__(self, path: Path, problem: str) -> None:
+        super().__init__(f"{problem}; restore it, or run again to make it anew")
+        self.path = path
+
+
 def canonical(value: Any) -> bytes:
     """Serialise to the one JSON form that hashes are taken over."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
@@ -89,7 +97,7 @@ def check_input(path: Path) -> dict[str, str]:
         Its `digest` and the `entry` that made it ('' when it came from outside the ledger).
 
     Raises:
-        HeadraceError: A file changed, vanished or was added since the step that made it.
+        DamagedArtifact: A file changed, vanished or was added since the step that made it.
     """
     files = artifact_files(path)
     sidecar = path / SIDECAR
@@ -98,7 +106,7 @@ def check_input(path: Path) -> dict[str, str]:
         recorded = [output["files"] for output in outputs]
         if files not in recorded:
             closest = min(recorded, key=lambda made: len(made.items() ^ files.items()))
-            raise HeadraceError(f"{_difference(path.as_posix(), closest, files)}; restore it, or run the step again")
+            raise DamagedArtifact(path, _difference(path.as_posix(), closest, files))
     return {"digest": sha256(canonical(files)), "entry": entry_of(path)}
 
 

@@ -24,7 +24,7 @@ from components.data.mask.options import Mask
 from components.data.mix.options import Mix
 from components.data.parse.options import Parse
 from components.data.screen.options import Screen
-from components.data.sources import declare, load_sources
+from components.data.sources import Source, declare, load_sources
 from components.evaluation.benchmark.options import Benchmark
 from components.evaluation.gate.options import Gate
 from components.model.fetch.options import Fetch
@@ -58,7 +58,9 @@ class Model(Options):
     curate: Curate = Field(default=Curate(), description="Training pairs and held-out questions.")
     tune: Tune = Field(default=Tune(), description="Training.")
     merge: Merge = Field(default=Merge(), description="Adapter and base become one model.")
-    register: Register = Field(default=Register(), description="The model version.")
+    register_: Register = Field(default=Register(), alias="register", description="The model version.")
+
+    model_config = Options.model_config | {"populate_by_name": True, "serialize_by_alias": True}
 
 
 class Evaluation(Options):
@@ -144,9 +146,8 @@ def check_recipe(values: Mapping[str, Any], where: str) -> Recipe:
 def parts(recipe: Recipe) -> dict[str, dict[str, Any]]:
     """Split a recipe into the options of each step, so that a change redoes only the steps it concerns."""
     whole = recipe.parameter()
-    return {
-        name: options for area in ("data", "model", "evaluation", "release") for name, options in whole[area].items()
-    }
+    areas = ("data", "model", "evaluation", "release")
+    return {name: options for area in areas for name, options in whole[area].items()}
 
 
 def _recipe_file(recipe: str | Path) -> Path:
@@ -194,14 +195,19 @@ def _override(values: dict[str, Any], override: str) -> None:
 
 def _inline_sources(values: dict[str, Any], path: Path) -> None:
     """Replace `data.ingest.sources: FILE` by the declarations in that file."""
-    ingest = (values.get("data") or {}).get("ingest")
-    sources = ingest.get("sources") if isinstance(ingest, dict) else None
+    data = values.get("data")
+    ingest = data.get("ingest") if isinstance(data, dict) else None
+    if not isinstance(ingest, dict):
+        return
+    sources = ingest.get("sources")
     if isinstance(sources, str):
-        ingest["sources"] = [source.model_dump(mode="json") for source in load_sources(path.parent / sources)]
+        ingest["sources"] = _dump(load_sources(path.parent / sources))
     elif isinstance(sources, list):
-        ingest["sources"] = [
-            source.model_dump(mode="json") for source in declare(sources, f"{path}: data.ingest.sources")
-        ]
+        ingest["sources"] = _dump(declare(sources, f"{path}: data.ingest.sources"))
+
+
+def _dump(sources: list[Source]) -> list[dict[str, Any]]:
+    return [source.model_dump(mode="json", by_alias=True) for source in sources]
 
 
 def _strings(value: Any, field: str = "") -> Iterator[tuple[str, str]]:

@@ -5,6 +5,7 @@ validate the options, verify the inputs, give the function temporary outputs tha
 succeeded, write metrics, report and ledger entry.
 """
 
+import errno
 import functools
 import importlib
 import inspect
@@ -31,8 +32,15 @@ from components.common.report import Report
 from components.common.store import open_store
 
 VERSION = "0.1.0"
+_MACHINE_TROUBLE = {
+    errno.ENOSPC: "free some disk space and run again; what was finished is kept",
+    errno.EFBIG: "raise the file size limit and run again; what was finished is kept",
+    errno.EACCES: "give this user access and run again",
+    errno.EROFS: "choose a folder that can be written to and run again",
+}
 PROGRESS = "::progress "
 ERROR = "::error "
+DONE = "::done "
 IMAGES = ("data", "model", "release")
 
 Model = typing.TypeVar("Model", bound=BaseModel)
@@ -104,17 +112,22 @@ def execute(run: Callable[..., Outcome], arguments: Mapping[str, Any]) -> str:
     """
     try:
         return _execute(run, arguments)
+    except ledger.DamagedArtifact as error:
+        _announce(str(error), error.exit_code, str(error.path))
+        raise
     except HeadraceError as error:
         _announce(str(error), error.exit_code)
         raise
     except OSError as error:
-        message = f"{error.filename or 'a file'}: {error.strerror or error}; free what it names and run again"
-        _announce(message, HeadraceError.exit_code)
+        if error.errno not in _MACHINE_TROUBLE:
+            raise
+        _announce(f"{error.strerror}: {error.filename or 'while writing'}; {_MACHINE_TROUBLE[error.errno]}", 1)
         raise
 
 
-def _announce(message: str, exit_code: int) -> None:
-    print(ERROR + json.dumps({"message": message, "exit_code": exit_code}, ensure_ascii=False), flush=True)
+def _announce(message: str, exit_code: int, damaged: str = "") -> None:
+    line = {"message": message, "exit_code": exit_code, "damaged": damaged}
+    print(ERROR + json.dumps(line, ensure_ascii=False), flush=True)
 
 
 def _execute(run: Callable[..., Outcome], arguments: Mapping[str, Any]) -> str:
@@ -158,10 +171,11 @@ def _execute(run: Callable[..., Outcome], arguments: Mapping[str, Any]) -> str:
     name = book.record(entry, locations)
     if outcome.head:
         book.sign_head(outcome.head, name)
-    _write_metrics(arguments["metrics"], outcome, time.perf_counter() - began)
     report = Path(arguments["report"].path)
     report.parent.mkdir(parents=True, exist_ok=True)
     report.write_text(outcome.report.html(), "utf-8")
+    _write_metrics(arguments["metrics"], outcome, time.perf_counter() - began)
+    print(DONE + json.dumps({"report": str(report), "metrics": arguments["metrics"].path}), flush=True)
     return outcome.decision
 
 

@@ -24,9 +24,8 @@ def run(recipe: Path, options: Recipe, context: Context) -> Outcome:
     (recipe / "recipe.json").write_text(json.dumps(options.parameter(), indent=2, ensure_ascii=False), "utf-8")
     report = Report("Plan", f"Recipe {options.name}, {options.digest()[:12]}")
     report.text(options.description or "A recipe without a description.")
-    report.code(
-        yaml.safe_dump(options.parameter(), allow_unicode=True, sort_keys=False), "The recipe, defaults filled in"
-    )
+    filled = yaml.safe_dump(options.parameter(), allow_unicode=True, sort_keys=False)
+    report.code(filled, "The recipe, defaults filled in")
     return Outcome(counts_in=0, counts_out=0, report=report)
 
 
