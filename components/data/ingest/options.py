@@ -11,7 +11,7 @@ class Ingest(Options):
 
     sources: list[Source] = Field(default_factory=list, description="Declared sources, read in this order.")
     code_files_per_package: int = Field(
-        12,
+        16,
         ge=0,
         description="Most Python files taken from one installed package; which ones depends on their paths only.",
     )

@@ -1,0 +1,84 @@
+"""What readers share: reading a file as text, and saying what could not be read."""
+
+import datetime
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from components.data.reasons import Reason
+
+
+class Unread(Reason):
+    """Why something found in a source did not become a document."""
+
+    UNREADABLE = "unreadable", "The file could not be opened or read."
+    UNDECODABLE = "undecodable", "The bytes are no text in UTF-8, UTF-16 or a Korean encoding."
+    UNSUPPORTED = "unsupported", "No reader is there for this kind of file."
+    TOO_LARGE = "too_large", "The file is larger than max_file_bytes."
+    MALFORMED = "malformed", "The file breaks the rules of its format."
+    EMPTY = "empty", "There is no text in it."
+    REPEATED = "repeated", "The same text at the same address of the same source was read before."
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """Something in a source that did not become a document."""
+
+    reason: Unread
+    where: str
+    detail: str = ""
+
+
+class Reader(Protocol):
+    """One way to read a source. A further kind of source is a further reader."""
+
+    def __len__(self) -> int:
+        """Count the things to read: packages, files."""
+
+    def state(self) -> Iterator[str]:
+        """Yield what changes when the source does, without reading it: names, versions, sizes, times."""
+
+    def read(self) -> Iterator[list[dict[str, Any] | Skipped]]:
+        """Yield the documents (see `new_document`) and what was skipped, one list for each thing read, in a fixed order."""
+
+
+def decode(data: bytes) -> str | None:
+    """Decode UTF-8, UTF-16 with a byte-order mark, or CP949; None when it is neither.
+
+    Nearly every sequence of bytes is *some* CP949, so that is believed only of text whose letters beyond ASCII are Hangul.
+    """
+    if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        encodings = ["utf-16"]
+    elif b"\0" in data:
+        return None
+    else:
+        encodings = ["utf-8-sig", "cp949"]
+    for encoding in encodings:
+        try:
+            text = data.decode(encoding)
+        except UnicodeDecodeError:
+            continue
+        foreign = [character for character in text if ord(character) > 127]
+        if encoding != "cp949" or sum("가" <= character <= "힣" for character in foreign) > 0.8 * len(foreign):
+            return text.replace("\r\n", "\n").replace("\r", "\n")
+    return None
+
+
+def read_text(path: Path, where: str, max_bytes: int) -> str | Skipped:
+    """Read a text file, or say why not."""
+    try:
+        size = path.stat().st_size
+        if size > max_bytes:
+            return Skipped(Unread.TOO_LARGE, where, f"{size:,} bytes")
+        text = decode(path.read_bytes())
+    except OSError as error:
+        return Skipped(Unread.UNREADABLE, where, error.strerror or str(error))
+    if text is None:
+        return Skipped(Unread.UNDECODABLE, where)
+    return text if text.strip() else Skipped(Unread.EMPTY, where)
+
+
+def modified_at(path: Path) -> datetime.datetime:
+    """When a file was last changed, to the second: our time of retrieval, because the clock would differ every run."""
+    return datetime.datetime.fromtimestamp(int(path.stat().st_mtime), datetime.UTC)

@@ -1,0 +1,148 @@
+"""Licence statements as SPDX expressions.
+
+Packages state their licence in several places and many wordings. `to_spdx` reads one statement, `classifiers_to_spdx` trove
+classifiers, `text_to_spdx` recognises a licence by its own words; each gives '' where nothing certain can be said.
+"""
+
+import re
+from collections.abc import Iterable
+from functools import cache
+
+from license_expression import ExpressionError, get_spdx_licensing
+
+LICENSING = get_spdx_licensing()
+
+AMBIGUOUS_BSD = "BSD"
+"""Answer to statements such as "BSD License", which do not say which one; a licence text can."""
+
+_WORDINGS = {
+    "Apache-2.0": {"apache", "apache2", "apache20", "apachesoftware", "apachesoftware20", "asl2", "asl20"},
+    "BSD-2-Clause": {"2clausebsd", "bsd2", "bsd2clause", "simplifiedbsd"},
+    "BSD-3-Clause": {"3clausebsd", "bsd3", "bsd3clause", "modifiedbsd", "newbsd", "revisedbsd"},
+    "BSL-1.0": {"boost", "boostsoftware10bsl10"},
+    "CC0-1.0": {"cc0", "cc010", "cc010universalcc010publicdomaindedication"},
+    "CC-BY-4.0": {"ccby40", "creativecommonsattribution40international"},
+    "AGPL-3.0-only": {"agpl3", "agpl30", "gnuafferogeneralpublic3"},
+    "AGPL-3.0-or-later": {"gnuafferogeneralpublic3orlateragpl3+"},
+    "GPL-2.0-only": {"gpl2", "gpl20", "gnugeneralpublic2gpl2"},
+    "GPL-2.0-or-later": {"gpl2+", "gnugeneralpublic2orlatergpl2+"},
+    "GPL-3.0-only": {"gpl3", "gpl30", "gnugeneralpublic3gpl3"},
+    "GPL-3.0-or-later": {"gpl3+", "gnugeneralpublic3orlatergpl3+"},
+    "LGPL-2.0-or-later": {"gnulessergeneralpublic2orlaterlgpl2+"},
+    "LGPL-3.0-only": {"lgpl3", "gnulessergeneralpublic3lgpl3"},
+    "LGPL-3.0-or-later": {"lgpl3+", "gnulessergeneralpublic3orlaterlgpl3+"},
+    "HPND": {"hpnd", "historicalpermissionnoticeanddisclaimerhpnd"},
+    "ISC": {"isc", "iscl", "isciscl"},
+    "MIT": {"mit", "mitmit", "expat"},
+    "MIT-0": {"mit0", "mitnoattributionmit0"},
+    "MPL-2.0": {"mpl2", "mpl20", "mozillapublic20", "mozillapublic20mpl20"},
+    "PSF-2.0": {"psf", "psf2", "psfl", "pythonfoundation", "pythonsoftwarefoundation"},
+    "Unlicense": {"un", "theununlicense", "ununlicense"},
+    "Zlib": {"zlib", "zliblibpngzlib"},
+    AMBIGUOUS_BSD: {"bsd", "bsdstyle"},
+}
+_SPDX_OF = {wording: expression for expression, wordings in _WORDINGS.items() for wording in wordings}
+_URLS = {
+    "apache.org/licenses/license-2.0": "Apache-2.0",
+    "opensource.org/licenses/mit": "MIT",
+    "opensource.org/license/mit": "MIT",
+    "mozilla.org/mpl/2.0": "MPL-2.0",
+}
+_NOT_A_NAME = re.compile(r"\b(?:the|licen[sc]ed?|licen[sc]es|version)\b|v(?=\.?\s*\d)|[^a-z0-9+]")
+
+_TEXTS = (
+    ("Apache-2.0", ("apache license", "version 2.0, january 2004")),
+    ("MPL-2.0", ("mozilla public license version 2.0",)),
+    ("BSD-3-Clause", ("redistribution and use in source and binary forms", "endorse or promote products")),
+    ("BSD-2-Clause", ("redistribution and use in source and binary forms",)),
+    ("MIT", ("permission is hereby granted, free of charge", "the above copyright notice and this permission notice")),
+    ("MIT-0", ("permission is hereby granted, free of charge", "to deal in the software without restriction")),
+    ("ISC", ("permission to use, copy, modify, and", "distribute this software for any purpose with or without fee")),
+    ("Unlicense", ("this is free and unencumbered software released into the public domain",)),
+)
+_COPYLEFT = ("gnu general public license", "gnu lesser general public license", "gnu affero general public license")
+
+
+@cache
+def to_spdx(statement: str) -> str:
+    """Read one licence statement: an SPDX expression, a name, a URL, or a whole licence text in the wrong field.
+
+    Returns:
+        A normalised SPDX expression, `AMBIGUOUS_BSD`, or '' if it cannot be told.
+    """
+    statement = statement.strip()
+    if not statement or len(statement) > 200 or "\n" in statement:
+        return text_to_spdx(statement)
+    known = _parse(statement)
+    if known:
+        return known
+    url = re.sub(r"^https?://(www\.)?|/$|\.(html|txt)$", "", statement.lower())
+    return _URLS.get(url) or _SPDX_OF.get(_NOT_A_NAME.sub("", statement.lower()), "")
+
+
+def classifiers_to_spdx(classifiers: Iterable[str]) -> str:
+    """Read trove classifiers. Several licences are joined by AND: whether one may choose is not said.
+
+    Returns:
+        An SPDX expression, `AMBIGUOUS_BSD`, or '' if there is no licence among them or one is not known.
+    """
+    names = [text.rpartition("::")[2].strip() for text in classifiers if text.startswith("License ::")]
+    names = [name for name in names if name not in ("OSI Approved", "DFSG approved")]
+    known = [to_spdx(name) for name in dict.fromkeys(names)]
+    if not known or not all(known):
+        return ""
+    return known[0] if len(set(known)) == 1 else " AND ".join(dict.fromkeys(known))
+
+
+def text_to_spdx(text: str) -> str:
+    """Recognise one of the common permissive licences by its words.
+
+    A text with copyleft words or with several licences in it is not recognised: that needs a person.
+    """
+    words = " ".join(text.lower().split())
+    if not words or any(name in words for name in _COPYLEFT):
+        return ""
+    found = [expression for expression, phrases in _TEXTS if all(phrase in words for phrase in phrases)]
+    families = {expression.split("-")[0] for expression in found}
+    return found[0] if len(families) == 1 else ""
+
+
+def refine(expression: str, texts: Iterable[str]) -> str:
+    """Replace an ambiguous BSD, or fill in an expression that is missing, from the licence texts that came along."""
+    if expression and AMBIGUOUS_BSD not in expression.split():
+        return expression
+    found = {text_to_spdx(text) for text in texts} - {""}
+    if not expression:
+        return found.pop() if len(found) == 1 else ""
+    variants = [name for name in found if name.startswith("BSD-")]
+    if len(variants) != 1:
+        return ""
+    return " ".join(variants[0] if word == AMBIGUOUS_BSD else word for word in expression.split())
+
+
+def is_permitted(expression: str, allowed: frozenset[str]) -> bool:
+    """Decide whether an SPDX expression may be used: OR needs one permitted side, AND and WITH both."""
+    tree = LICENSING.parse(expression)
+    return _permitted(tree, allowed) if tree is not None else False
+
+
+def _permitted(node: object, allowed: frozenset[str]) -> bool:
+    if isinstance(node, LICENSING.OR):
+        return any(_permitted(part, allowed) for part in node.args)
+    if isinstance(node, LICENSING.AND):
+        return all(_permitted(part, allowed) for part in node.args)
+    return all(symbol.key in allowed for symbol in LICENSING.license_symbols(node, decompose=True))
+
+
+def _parse(statement: str) -> str:
+    """Normalise an SPDX expression; `LicenseRef-…` names are its open end and pass."""
+    try:
+        tree = LICENSING.parse(statement)
+    except (ExpressionError, AttributeError):  # the library's own error handling fails on some input
+        return ""
+    if tree is None:
+        return ""
+    unknown = LICENSING.unknown_license_keys(tree)
+    if any(not re.fullmatch(r"LicenseRef-[A-Za-z0-9.-]+", key) for key in unknown):
+        return ""
+    return str(tree.render("{symbol.key}"))
