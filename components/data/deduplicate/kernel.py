@@ -1,0 +1,329 @@
+"""Compiled kernels of near-duplicate search, over the UTF-8 bytes of an Arrow text column.
+
+Words, shingles, signatures and comparisons are loops over integers; no Python string is made. A word is a run of
+letters, digits, marks and underscores, compared without case; a Chinese, Japanese or Korean character is a word of its
+own. A shingle is the hash of consecutive words; a document shorter than one shingle is one shingle.
+"""
+
+import unicodedata
+from collections.abc import Callable
+from typing import Any
+
+import numba
+import numpy as np
+
+_BYTES = numba.types.Array(numba.uint8, 1, "C", readonly=True)
+_WORDS = numba.types.Array(numba.uint16, 1, "C", readonly=True)
+_OFFSETS = numba.types.Array(numba.int64, 1, "C", readonly=True)
+_HASHES = numba.types.Array(numba.uint64, 1, "C", readonly=True)
+
+_SEPARATOR, _LETTER, _IDEOGRAPH = 0, 1, 2
+_IDEOGRAPHS = (
+    *((0x1100, 0x11FF), (0x2E80, 0x2FDF), (0x3005, 0x3007), (0x3040, 0x31FF), (0x3400, 0x9FFF)),
+    *((0xA960, 0xA97F), (0xAC00, 0xD7FF), (0xF900, 0xFAFF), (0xFF66, 0xFF9F)),
+)
+
+
+def compiled(signature: Any) -> Callable[[Callable[..., Any]], Any]:
+    """Compile for one signature at import, and cache the machine code where the folder can be written."""
+
+    def compile_(function: Callable[..., Any]) -> Any:
+        try:
+            return numba.njit(signature, cache=True, nogil=True)(function)
+        except RuntimeError:  # A read-only container has no place for a cache.
+            return numba.njit(signature, nogil=True)(function)
+
+    return compile_
+
+
+def _classify() -> tuple[np.ndarray, np.ndarray]:
+    """Class and lower case of every code point of the Basic Multilingual Plane."""
+    classes = np.zeros(0x10000, np.uint8)
+    lower = np.arange(0x10000, dtype=np.uint16)
+    for point in range(0x10000):
+        character = chr(point)
+        if character == "_" or unicodedata.category(character)[0] in "LNM":
+            classes[point] = _LETTER
+            if len(character.lower()) == 1:
+                lower[point] = ord(character.lower())
+    for first, last in _IDEOGRAPHS:
+        classes[first : last + 1][classes[first : last + 1] == _LETTER] = _IDEOGRAPH
+    return classes, lower
+
+
+CLASSES, LOWER = _classify()
+
+
+@compiled(numba.uint64(numba.uint64))
+def _mix(value):  # type: ignore[no-untyped-def]
+    """Spread the bits of a 64-bit value (the finalizer of splitmix64)."""
+    value = (value ^ (value >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    value = (value ^ (value >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return value ^ (value >> np.uint64(31))
+
+
+@compiled(
+    numba.int64(
+        _BYTES,
+        numba.int64,
+        numba.int64,
+        _BYTES,
+        _WORDS,
+        numba.int64,
+        numba.uint64,
+        numba.uint64[::1],
+        numba.uint64[::1],
+    )
+)
+def _shingle(data, start, end, classes, lower, size, seed, recent, out):  # type: ignore[no-untyped-def]
+    """Hash the shingles of data[start:end] into `out`; `recent` holds the last `size` words. Returns their number."""
+    base = np.uint64(0x9E3779B97F4A7C15)
+    leaving = np.uint64(1)
+    for _ in range(size):
+        leaving *= base
+    rolling = np.uint64(0)
+    word = seed
+    open_word = False
+    words = 0
+    shingles = 0
+    position = start
+    while position <= end:
+        kind = _SEPARATOR
+        point = np.uint32(0)
+        if position < end:
+            first = data[position]
+            if first < 0x80:
+                point, width = np.uint32(first), 1
+            elif first < 0xE0:
+                point, width = np.uint32(first & 0x1F), 2
+            elif first < 0xF0:
+                point, width = np.uint32(first & 0x0F), 3
+            else:
+                point, width = np.uint32(first & 0x07), 4
+            for offset in range(1, width):
+                point = (point << np.uint32(6)) | np.uint32(data[position + offset] & 0x3F)
+            position += width
+            if point < 0x10000:
+                kind = classes[point]
+                point = np.uint32(lower[point])
+            else:
+                kind = _IDEOGRAPH if point >= 0x20000 else _LETTER
+        else:
+            position += 1
+        if kind == _LETTER:
+            word = (word ^ np.uint64(point)) * np.uint64(0x100000001B3)
+            open_word = True
+            continue
+        for closing in range(2):
+            # A character that ends a word may itself be a word: first close the open one, then add the character.
+            if closing == 0:
+                if not open_word:
+                    continue
+                value = _mix(word)
+                word = seed
+                open_word = False
+            else:
+                if kind != _IDEOGRAPH:
+                    continue
+                value = _mix(seed ^ np.uint64(point))
+            slot = words % size
+            rolling = rolling * base + value
+            if words >= size:
+                rolling -= recent[slot] * leaving
+            recent[slot] = value
+            words += 1
+            if words >= size:
+                out[shingles] = _mix(rolling)
+                shingles += 1
+    if 0 < words < size:
+        out[0] = _mix(rolling)
+        shingles = 1
+    return shingles
+
+
+@compiled(
+    numba.void(
+        _BYTES, _OFFSETS, _BYTES, _WORDS, numba.int64, numba.int64, numba.int64, numba.uint64, numba.uint64[:, ::1]
+    )
+)
+def _sign(data, offsets, classes, lower, size, bands, rows, seed, keys):  # type: ignore[no-untyped-def]
+    longest = 0
+    for document in range(len(offsets) - 1):
+        longest = max(longest, offsets[document + 1] - offsets[document])
+    shingles = np.empty(longest // 2 + 2, np.uint64)
+    recent = np.empty(size, np.uint64)
+    bins = bands * rows
+    empty = np.uint64(0xFFFFFFFFFFFFFFFF)
+    least = np.empty(bins, np.uint64)
+    filled = np.empty(bins, np.uint64)
+    for document in range(len(offsets) - 1):
+        count = _shingle(data, offsets[document], offsets[document + 1], classes, lower, size, seed, recent, shingles)
+        if count == 0:
+            continue
+        least[:] = empty
+        for index in range(count):
+            value = shingles[index]
+            target = np.int64(((value >> np.uint64(32)) * np.uint64(bins)) >> np.uint64(32))
+            value &= np.uint64(0xFFFFFFFF)
+            if value < least[target]:
+                least[target] = value
+        for target in range(bins):
+            source = np.int64(target)
+            attempt = np.uint64(0)
+            while least[source] == empty:
+                attempt += np.uint64(1)
+                source = np.int64(_mix(np.uint64(target) * np.uint64(0x9E3779B97F4A7C15) + attempt) % np.uint64(bins))
+            filled[target] = least[source]
+        for band in range(bands):
+            key = np.uint64(band + 1)
+            for row in range(rows):
+                key = _mix(key * np.uint64(0x9E3779B97F4A7C15) + filled[band * rows + row])
+            keys[document, band] = max(key, np.uint64(1))
+
+
+@compiled(numba.int64(_BYTES, _OFFSETS, _BYTES, _WORDS, numba.int64, numba.uint64, numba.uint64[::1], numba.int64[::1]))
+def _collect(data, offsets, classes, lower, size, seed, out, counts):  # type: ignore[no-untyped-def]
+    recent = np.empty(size, np.uint64)
+    total = 0
+    for document in range(len(offsets) - 1):
+        found = _shingle(
+            data, offsets[document], offsets[document + 1], classes, lower, size, seed, recent, out[total:]
+        )
+        ordered = np.sort(out[total : total + found])
+        distinct = 0
+        for index in range(found):
+            if index == 0 or ordered[index] != ordered[index - 1]:
+                out[total + distinct] = ordered[index]
+                distinct += 1
+        counts[document] = distinct
+        total += distinct
+    return total
+
+
+@compiled(numba.boolean(_HASHES, numba.int64, numba.int64, numba.int64, numba.int64, numba.float64))
+def _alike(shingles, left, left_end, right, right_end, threshold):  # type: ignore[no-untyped-def]
+    """Tell whether two sorted sets have at least this Jaccard similarity."""
+    total = (left_end - left) + (right_end - right)
+    # |A ∩ B| / (|A| + |B| - |A ∩ B|) >= t  <=>  |A ∩ B| >= t / (1 + t) (|A| + |B|)
+    needed = np.int64(np.ceil(threshold / (1 + threshold) * total - 1e-9))
+    shared = 0
+    while left < left_end and right < right_end:
+        if shared + min(left_end - left, right_end - right) < needed:
+            return False
+        if shingles[left] < shingles[right]:
+            left += 1
+        elif shingles[left] > shingles[right]:
+            right += 1
+        else:
+            shared += 1
+            left += 1
+            right += 1
+    return shared >= needed
+
+
+@compiled(numba.int64(numba.int64[::1], numba.int64))
+def _root(parents, node):  # type: ignore[no-untyped-def]
+    while parents[node] != node:
+        parents[node] = parents[parents[node]]
+        node = parents[node]
+    return node
+
+
+@compiled(numba.int64(_HASHES, _OFFSETS, _HASHES, _OFFSETS, _OFFSETS, numba.float64, numba.int64, numba.int64[::1]))
+def _link(keys, order, shingles, starts, lengths, threshold, window, parents):  # type: ignore[no-untyped-def]
+    compared = 0
+    first = 0
+    for position in range(len(order)):
+        if keys[order[position]] != keys[order[first]]:
+            first = position
+        if keys[order[position]] == 0:
+            continue
+        right = order[position]
+        for earlier in range(max(first, position - window), position):
+            left = order[earlier]
+            left_root, right_root = _root(parents, left), _root(parents, right)
+            if left_root == right_root:
+                continue
+            compared += 1
+            if _alike(
+                shingles,
+                starts[left],
+                starts[left] + lengths[left],
+                starts[right],
+                starts[right] + lengths[right],
+                threshold,
+            ):
+                parents[max(left_root, right_root)] = min(left_root, right_root)
+    return compared
+
+
+def sign(data: np.ndarray, offsets: np.ndarray, size: int, bands: int, rows: int, seed: int) -> np.ndarray:
+    """Compute the band keys of documents by one-permutation MinHash with densification.
+
+    Each shingle falls into one of bands × rows bins and the least of each bin is the signature; an empty bin borrows
+    from another by a fixed sequence of tries (Shrivastava 2017, "Optimal densification for fast and accurate minwise
+    hashing").
+
+    Args:
+        data: UTF-8 bytes of all documents.
+        offsets: Where each document begins in `data`, and the end.
+        size: Words in a shingle.
+        bands: Bands of the signature.
+        rows: Hash values in a band.
+        seed: Seed of the hash.
+
+    Returns:
+        One row of band keys a document; zeros where it has no words.
+    """
+    keys = np.zeros((len(offsets) - 1, bands), np.uint64)
+    _sign(data, offsets, CLASSES, LOWER, size, bands, rows, _seed(seed), keys)
+    return keys
+
+
+def shingle_sets(data: np.ndarray, offsets: np.ndarray, size: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Compute the set of shingles of each document.
+
+    Args:
+        data: UTF-8 bytes of all documents.
+        offsets: Where each document begins in `data`, and the end.
+        size: Words in a shingle.
+        seed: Seed of the hash.
+
+    Returns:
+        The sorted shingles of all documents one after the other, and how many each has.
+    """
+    counts = np.zeros(len(offsets) - 1, np.int64)
+    room = np.empty((offsets[-1] - offsets[0]) // 2 + 2 * len(offsets), np.uint64)
+    total = _collect(data, offsets, CLASSES, LOWER, size, _seed(seed), room, counts)
+    return room[:total], counts
+
+
+def link(
+    keys: np.ndarray,
+    shingles: np.ndarray,
+    starts: np.ndarray,
+    lengths: np.ndarray,
+    threshold: float,
+    window: int,
+    parents: np.ndarray,
+) -> int:
+    """Join the documents that share a band key and whose shingle sets are alike enough.
+
+    Args:
+        keys: One band's key of each document; 0 for none.
+        shingles: Sorted shingle sets, one after the other.
+        starts: Where the set of each document begins.
+        lengths: Size of the set of each document.
+        threshold: Least Jaccard similarity.
+        window: A document is compared with at most so many of those before it that share its key.
+        parents: Union-find forest, changed in place; a root is the smallest index of its tree.
+
+    Returns:
+        The number of comparisons made.
+    """
+    order = np.argsort(keys, kind="stable")
+    return int(_link(keys, order, shingles, starts, lengths, threshold, window, parents))
+
+
+def _seed(seed: int) -> np.uint64:
+    return np.uint64(0xCBF29CE484222325 ^ seed)
