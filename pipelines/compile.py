@@ -1,0 +1,128 @@
+"""Compile the pipelines to Kubeflow Pipelines IR, with the same bytes on every machine.
+
+One compiler serves every place a pipeline runs: `pipelines/compiled` names images by project version and is for reading
+and review; the local runner puts a hash of the code in the image's place, so that its caches are never stale; a cut
+release puts the digests of its image lock there.
+"""
+
+import importlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from google.protobuf.json_format import MessageToDict, ParseDict
+from kfp.dsl.graph_component import GraphComponent
+from kfp.pipeline_spec.pipeline_spec_pb2 import PipelineSpec
+
+from components.common.code import code_digest
+from components.common.errors import HeadraceError, UsageError
+from components.common.step import IMAGES, image_reference
+
+COMPILED = Path(__file__).parent / "compiled"
+PIPELINES = ("prepare_data", "publish_base", "release_line", "release_model")
+
+
+def load_pipeline(name: str) -> GraphComponent:
+    """Import a pipeline by name.
+
+    Raises:
+        UsageError: There is no such pipeline.
+    """
+    if name not in PIPELINES:
+        raise UsageError(f"there is no pipeline {name!r}; known: {', '.join(PIPELINES)}")
+    return getattr(importlib.import_module(f"pipelines.{name}"), name)
+
+
+def local_image(image: str) -> str:
+    """Name an image by the code that is installed here; KFP's local cache keys on the name."""
+    return f"headrace/{image}-python:{code_digest()}"
+
+
+def compile_pipeline(name: str, images: Callable[[str], str] = image_reference) -> str:
+    """Compile one pipeline.
+
+    Args:
+        name: Name of the pipeline.
+        images: Maps an image's short name (`data`, `model`, `release`) to its reference.
+
+    Returns:
+        KFP IR as YAML: sorted, readable, deterministic.
+    """
+    specification = MessageToDict(load_pipeline(name).pipeline_spec)
+    references = {image_reference(image): images(image) for image in IMAGES}
+    for executor in specification["deploymentSpec"]["executors"].values():
+        container = executor.get("container")
+        if container:
+            container["image"] = references[container["image"]]
+    return yaml.safe_dump(specification, sort_keys=True, allow_unicode=True, width=120)
+
+
+def read_specification(text: str) -> PipelineSpec:
+    """Parse compiled YAML strictly: an unknown field is an error."""
+    return ParseDict(yaml.safe_load(text), PipelineSpec())
+
+
+def dangling_references(specification: Mapping[str, Any]) -> list[str]:
+    """Find references to components, executors or tasks that the specification does not define."""
+    components = specification.get("components", {})
+    executors = specification.get("deploymentSpec", {}).get("executors", {})
+    problems = []
+    for owner, component in [("root", specification["root"]), *components.items()]:
+        label = component.get("executorLabel")
+        if label and label not in executors:
+            problems.append(f"{owner}: executor {label} is not defined")
+        dag = component.get("dag", {})
+        tasks = dag.get("tasks", {})
+        for task_name, task in tasks.items():
+            if task["componentRef"]["name"] not in components:
+                problems.append(f"{owner}.{task_name}: component {task['componentRef']['name']} is not defined")
+            for producer in [*task.get("dependentTasks", []), *_values(task, "producerTask")]:
+                if producer not in tasks:
+                    problems.append(f"{owner}.{task_name}: task {producer} is not defined")
+        for producer in _values(dag.get("outputs", {}), "producerSubtask"):
+            if producer not in tasks:
+                problems.append(f"{owner}: output of {producer}, which is not defined")
+    return problems
+
+
+def write_compiled(folder: Path = COMPILED) -> list[Path]:
+    """Write every pipeline's YAML; returns the files that changed."""
+    folder.mkdir(parents=True, exist_ok=True)
+    changed = []
+    for name in PIPELINES:
+        path, text = folder / f"{name}.yaml", compile_pipeline(name)
+        if not path.is_file() or path.read_text("utf-8") != text:
+            temporary = path.with_suffix(".partial")
+            temporary.write_text(text, "utf-8")
+            temporary.rename(path)
+            changed.append(path)
+    return changed
+
+
+def check_compiled(folder: Path = COMPILED) -> None:
+    """Compare the committed YAML with what the source compiles to.
+
+    Raises:
+        HeadraceError: A file is stale, missing or left over.
+    """
+    stale = [name for name in PIPELINES if not _is_current(folder / f"{name}.yaml", name)]
+    left_over = sorted(file.name for file in folder.glob("*.yaml") if file.stem not in PIPELINES)
+    if stale or left_over:
+        problems = [f"{name}.yaml is stale" for name in stale] + [
+            f"{name} belongs to no pipeline" for name in left_over
+        ]
+        raise HeadraceError(f"{folder}: {'; '.join(problems)}; run `headrace compile` and commit the result")
+
+
+def _is_current(path: Path, name: str) -> bool:
+    return path.is_file() and path.read_text("utf-8") == compile_pipeline(name)
+
+
+def _values(value: Any, key: str) -> list[str]:
+    if isinstance(value, Mapping):
+        own = [value[key]] if isinstance(value.get(key), str) else []
+        return own + [found for item in value.values() for found in _values(item, key)]
+    if isinstance(value, list):
+        return [found for item in value for found in _values(item, key)]
+    return []

@@ -1,0 +1,255 @@
+"""Run a compiled pipeline on this machine with `kfp.local`, and say how it is getting on.
+
+KFP's local runner reports through the root logger and the children's standard output. Both are read here, turned into
+events for a display, and kept whole in the run's log.
+"""
+
+import builtins
+import contextlib
+import io
+import json
+import logging
+import os
+import re
+import shutil
+import signal
+import tempfile
+import time
+import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import Any, Protocol, TextIO
+
+import psutil
+from kfp import local
+from kfp.components import load_component_from_text
+from kfp.pipeline_spec.pipeline_spec_pb2 import PipelineSpec
+
+from components.common.errors import HeadraceError, UsageError
+from components.common.step import DONE, ERROR, PROGRESS
+from pipelines.compile import compile_pipeline, local_image, read_specification
+
+_ANSI = re.compile(r"\x1b\[[0-9;]*m")
+_STARTED = re.compile(r"Executing task '(?P<task>[^']+)'")
+_FINISHED = re.compile(r"Task '(?P<task>[^']+)' finished with status (?P<status>\w+)")
+_CACHED = re.compile(r"Task '?(?P<task>[\w-]+)'? cache hit \(key=(?P<key>[0-9a-f]+)\)")
+_SKIPPED = re.compile(r"Skipping conditional task '?(?P<task>[\w-]+)'?")
+_NEVER_FIRES = "Could not resolve CEL parameter"
+_SUFFIX = re.compile(r"-\d{4}-\d{2}-\d{2}-\d{2}-\d{2}-\d{2}-\d+$")
+
+
+@dataclass
+class StepRun:
+    """One step of one run, as it was seen from outside."""
+
+    name: str
+    state: str = "running"
+    seconds: float = 0.0
+    metrics: dict[str, Any] = field(default_factory=dict)
+    report: Path | None = None
+
+
+class Watcher(Protocol):
+    """What is told about a run's progress."""
+
+    def begin(self, total: int) -> None:
+        """A pipeline begins, with at most so many steps."""
+
+    def started(self, step: StepRun) -> None:
+        """A step begins."""
+
+    def progressed(self, step: StepRun, done: float, total: float, note: str) -> None:
+        """A step says how far it is."""
+
+    def finished(self, step: StepRun) -> None:
+        """A step ended; its state says how: done, cached, failed."""
+
+
+@dataclass
+class PipelineRun:
+    """A finished pipeline: its outputs and its steps in order."""
+
+    name: str
+    outputs: dict[str, Any]
+    steps: list[StepRun]
+
+
+def run_pipeline(name: str, arguments: Mapping[str, Any], home: Path, log: TextIO, watcher: Watcher) -> PipelineRun:
+    """Run a pipeline to its end.
+
+    Args:
+        name: Name of the pipeline.
+        arguments: Its parameters.
+        home: Folder for artifacts and caches; steps that were done before with the same code, options and inputs are
+            reused.
+        log: Receives everything the steps print.
+        watcher: Is told how the run is getting on.
+
+    Raises:
+        HeadraceError: A step failed; the message is the step's own, with its exit code.
+        KeyboardInterrupt: The run was interrupted; its children are gone.
+    """
+    specification = compile_pipeline(name, local_image)
+    events = _Events(home / "cache", log, watcher)
+    watcher.begin(count_steps(read_specification(specification)))
+    with _surroundings(home, events):
+        local.init(
+            runner=local.SubprocessRunner(use_venv=False),
+            pipeline_root=str(home / "artifacts"),
+            enable_caching=True,
+            cache_root=str(home / "cache"),
+            raise_on_error=True,
+        )
+        try:
+            task = load_component_from_text(specification)(**arguments)
+        except RuntimeError as error:
+            raise events.failure(error) from error
+    if events.never_fires:
+        raise HeadraceError(f"a condition of {name} could not be evaluated, so its branch never ran; see {log.name}")
+    return PipelineRun(name, dict(task.outputs), events.steps)
+
+
+def count_steps(specification: PipelineSpec) -> int:
+    """Count the steps a pipeline would run if every condition held."""
+
+    def count(component: Any) -> int:
+        if not component.HasField("dag"):
+            return 1
+        tasks = component.dag.tasks.values()
+        return sum(count(specification.components[task.component_ref.name]) for task in tasks)
+
+    return count(specification.root)
+
+
+class _Events(io.TextIOBase):
+    """The children's standard output and KFP's log records, read as events."""
+
+    def __init__(self, cache: Path, log: TextIO, watcher: Watcher) -> None:
+        self.steps: list[StepRun] = []
+        self.never_fires = False
+        self._cache = cache
+        self._log = log
+        self._watcher = watcher
+        self._began = 0.0
+        self._line = ""
+        self._error: dict[str, Any] = {}
+
+    def write(self, text: str) -> int:
+        self._log.write(text)
+        self._line += text
+        *lines, self._line = self._line.split("\n")
+        for line in lines:
+            self._read(line.strip())
+        return len(text)
+
+    def flush(self) -> None:
+        self._log.flush()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        message = _ANSI.sub("", record.getMessage())
+        self._log.write(message + "\n")
+        if _NEVER_FIRES in message:
+            self.never_fires = True
+        if match := _STARTED.search(message):
+            self._start(match["task"])
+        elif match := _FINISHED.search(message):
+            self._finish("done" if match["status"] == "SUCCESS" else "failed")
+        elif match := _CACHED.search(message):
+            self._reuse(match["task"], match["key"])
+        return False
+
+    def failure(self, error: RuntimeError) -> HeadraceError:
+        """Explain why the run failed, and forget cached steps whose artifacts are damaged."""
+        if self.steps and self.steps[-1].state == "running":
+            self._finish("failed")
+        where = self.steps[-1].name if self.steps else "the pipeline"
+        if not self._error:
+            return HeadraceError(f"{where} failed; the last lines of {self._log.name} say why ({error})")
+        damaged = self._error.get("damaged")
+        if damaged:
+            for entry in self._cache.glob("*.json"):
+                if damaged in entry.read_text("utf-8"):
+                    entry.unlink()
+        kind = UsageError if self._error["exit_code"] == UsageError.exit_code else HeadraceError
+        return kind(f"{where}: {self._error['message']}")
+
+    def _read(self, line: str) -> None:
+        for marker, take in ((PROGRESS, self._progress), (DONE, self._done), (ERROR, self._fail)):
+            if line.startswith(marker) and self.steps:
+                with contextlib.suppress(json.JSONDecodeError):
+                    take(json.loads(line.removeprefix(marker)))
+
+    def _progress(self, event: dict[str, Any]) -> None:
+        self._watcher.progressed(self.steps[-1], event["done"], event["total"], event["note"])
+
+    def _done(self, event: dict[str, Any]) -> None:
+        self.steps[-1].report = Path(event["report"])
+        self.steps[-1].metrics = json.loads(Path(event["metrics"]).read_text("utf-8"))
+
+    def _fail(self, event: dict[str, Any]) -> None:
+        self._error = event
+
+    def _start(self, task: str) -> None:
+        self._began = time.perf_counter()
+        self.steps.append(StepRun(_step_name(task)))
+        self._watcher.started(self.steps[-1])
+
+    def _finish(self, state: str) -> None:
+        step = self.steps[-1]
+        step.state, step.seconds = state, time.perf_counter() - self._began
+        self._watcher.finished(step)
+
+    def _reuse(self, task: str, key: str) -> None:
+        step = StepRun(_step_name(task), "cached")
+        for entry in self._cache.glob(f"{key}*.json"):
+            outputs = json.loads(entry.read_text("utf-8"))
+            step.report = Path(outputs["report"]["uri"])
+            step.metrics = json.loads(Path(outputs["metrics"]["uri"]).read_text("utf-8"))
+        self.steps.append(step)
+        self._watcher.finished(step)
+
+
+def _step_name(task: str) -> str:
+    return _SUFFIX.sub("", task)
+
+
+@contextlib.contextmanager
+def _surroundings(home: Path, events: _Events) -> Iterator[None]:
+    """Divert output, keep temporary files in one place that is removed, and leave no child behind."""
+    temporary = tempfile.mkdtemp(prefix="headrace-")
+    variables = {"TMPDIR": temporary, "PYTHONUNBUFFERED": "1", "PYTHONWARNINGS": "ignore"}
+    before = {name: os.environ.get(name) for name in variables}
+    printing = builtins.print
+    root = logging.getLogger()
+    handlers = {number: signal.signal(number, _interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+    os.environ.update(variables)
+    tempfile.tempdir = None
+    root.addFilter(events)
+    (home / "artifacts").mkdir(parents=True, exist_ok=True)
+    try:
+        with contextlib.redirect_stdout(events), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        root.removeFilter(events)
+        builtins.print = printing
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+        tempfile.tempdir = None
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    """Stop the running step before KFP waits for it, then unwind."""
+    for child in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess, ProcessLookupError):
+            if os.getsid(child.pid) == os.getsid(0):
+                child.terminate()
+    raise KeyboardInterrupt
