@@ -226,6 +226,8 @@ def _surroundings(home: Path, events: _Events) -> Iterator[None]:
     handlers = {number: signal.signal(number, _interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
     os.environ.update(variables)
     tempfile.tempdir = None
+    level = root.level
+    root.setLevel(logging.INFO)
     root.addFilter(events)
     (home / "artifacts").mkdir(parents=True, exist_ok=True)
     try:
@@ -234,6 +236,7 @@ def _surroundings(home: Path, events: _Events) -> Iterator[None]:
             yield
     finally:
         root.removeFilter(events)
+        root.setLevel(level)
         builtins.print = printing
         for number, handler in handlers.items():
             signal.signal(number, handler)

@@ -7,7 +7,6 @@ succeeded, write metrics, report and ledger entry.
 
 import errno
 import functools
-import importlib
 import inspect
 import json
 import resource
@@ -18,10 +17,11 @@ import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from types import FrameType
+from typing import TYPE_CHECKING, Any, Literal
 
 from kfp import dsl
-from kfp.dsl.python_component import PythonComponent
+from kfp.dsl.types.type_annotations import is_artifact_wrapped_in_Output
 from pydantic import BaseModel, ValidationError
 
 from components.common import ledger
@@ -43,6 +43,9 @@ ERROR = "::error "
 DONE = "::done "
 IMAGES = ("data", "model", "release")
 
+if TYPE_CHECKING:
+    from kfp.dsl.python_component import PythonComponent
+
 Model = typing.TypeVar("Model", bound=BaseModel)
 
 
@@ -51,7 +54,7 @@ def image_reference(image: str) -> str:
     return f"headrace/{image}:{VERSION}"
 
 
-def step(image: Literal["data", "model", "release"]) -> Callable[..., PythonComponent]:
+def step(image: Literal["data", "model", "release"]) -> "Callable[..., PythonComponent]":
     """Declare a step that runs from one of the project's images; nothing is installed when it runs."""
     return functools.partial(
         dsl.component, base_image=image_reference(image), packages_to_install=[], install_kfp_package=False
@@ -101,7 +104,7 @@ def execute(run: Callable[..., Outcome], arguments: Mapping[str, Any]) -> str:
 
     Args:
         run: The step's work: one `Path` per artifact, then `options` and `context`.
-        arguments: The component's `locals()`.
+        arguments: The `locals()` of the component that calls.
 
     Returns:
         The outcome's decision.
@@ -111,7 +114,7 @@ def execute(run: Callable[..., Outcome], arguments: Mapping[str, Any]) -> str:
             that whoever drives the run can show it without the traceback.
     """
     try:
-        return _execute(run, arguments)
+        return _execute(run, arguments, _interface(run, sys._getframe(1)))
     except ledger.DamagedArtifact as error:
         _announce(str(error), error.exit_code, str(error.path))
         raise
@@ -130,9 +133,11 @@ def _announce(message: str, exit_code: int, damaged: str = "") -> None:
     print(ERROR + json.dumps(line, ensure_ascii=False), flush=True)
 
 
-def _execute(run: Callable[..., Outcome], arguments: Mapping[str, Any]) -> str:
+def _execute(
+    run: Callable[..., Outcome], arguments: Mapping[str, Any], interface: tuple[str, list[str], list[str]]
+) -> str:
     began = time.perf_counter()
-    stage, input_names, output_names = _interface(run, arguments)
+    stage, input_names, output_names = interface
     environment = _validated(Environment, arguments["environment"], "environment")
     options = _validated(typing.get_type_hints(run)["options"], arguments["options"], stage)
     inputs = {name: Path(arguments[name].path) for name in input_names}
@@ -179,19 +184,14 @@ def _execute(run: Callable[..., Outcome], arguments: Mapping[str, Any]) -> str:
     return outcome.decision
 
 
-def _interface(run: Callable[..., Outcome], arguments: Mapping[str, Any]) -> tuple[str, list[str], list[str]]:
-    """Find the component that `run` belongs to: its stage, and which artifacts go in and out."""
-    package = run.__module__.rpartition(".")[0]
-    stage = "/".join(package.split(".")[-2:])
-    wanted = set(inspect.signature(run).parameters) - {"options", "context"}
-    for member in vars(importlib.import_module(f"{package}.component")).values():
-        if isinstance(member, PythonComponent):
-            spec = member.component_spec
-            inputs = [name for name in spec.inputs or {} if name in wanted]
-            outputs = [name for name in spec.outputs or {} if name in wanted]
-            if {*inputs, *outputs} == wanted and wanted <= set(arguments):
-                return stage, inputs, outputs
-    raise TypeError(f"{package}.component has no component with the artifacts {sorted(wanted)}")
+def _interface(run: Callable[..., Outcome], component: FrameType) -> tuple[str, list[str], list[str]]:
+    """Read from the component's own annotations which of the artifacts that `run` takes go in and which come out."""
+    declared = component.f_globals[component.f_code.co_name]
+    annotations = inspect.get_annotations(getattr(declared, "python_func", declared), eval_str=True)
+    artifacts = [name for name in inspect.signature(run).parameters if name not in ("options", "context")]
+    outputs = [name for name in artifacts if is_artifact_wrapped_in_Output(annotations[name])]
+    stage = "/".join(run.__module__.split(".")[1:3])
+    return stage, [name for name in artifacts if name not in outputs], outputs
 
 
 def _validated(model: type[Model], values: Mapping[str, Any], where: str) -> Model:
