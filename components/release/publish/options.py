@@ -19,9 +19,11 @@ class Publish(Options):
     deadline_seconds: int = Field(
         300, ge=1, le=86400, description="How long to wait until the version is seen to serve its share."
     )
-    cpu: str = Field("1", pattern=r"^\d+(\.\d+)?m?$", description="Processors of a predictor, as a Kubernetes quantity.")
+    cpu: str = Field("1", pattern=r"^\d+(\.\d+)?m?$", description="Processors of a predictor.")
     memory: str = Field(
-        "1Gi", pattern=r"^\d+(\.\d+)?(Ki|Mi|Gi|Ti|K|M|G|T)?$", description="Memory of a predictor, as a Kubernetes quantity."
+        "1Gi",
+        pattern=r"^\d+(\.\d+)?(Ki|Mi|Gi|Ti|K|M|G|T)?$",
+        description="Memory of a predictor.",
     )
     replicas: int = Field(1, ge=1, description="Replicas that each revision has at least; the plane always runs one.")
     arguments: list[str] = Field([], description="Further command-line arguments of the model server.")

@@ -1,0 +1,148 @@
+"""From a model version to an InferenceService that is seen to serve it."""
+
+import json
+from pathlib import Path
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from components.common.environment import Environment
+from components.common.errors import HeadraceError
+from components.common.ledger import canonical, entry_of, sha256
+from components.common.report import Report
+from components.common.step import Context, Outcome, describe_validation
+from components.common.store import open_store
+from components.release.manifest import PREFIX, Manifest, render, render_predictor, violations
+from components.release.publish.options import Publish
+from components.release.rollout import Rollout, StandardRollout
+
+
+class Provenance(BaseModel):
+    """What `provenance.json` of a model version must say; it may say more."""
+
+    model: str
+    version: str
+    dataset: str = ""
+    recipe: str = ""
+    base: str = ""
+    ledger: str = ""
+
+
+def run(model: Path, publication: Path, options: Publish, context: Context) -> Outcome:
+    """Publish a model version.
+
+    Args:
+        model: The version's folder.
+        publication: Where to write the manifest and what was observed.
+        options: Name, share, resources.
+        context: The environment says where models are stored and served.
+
+    Raises:
+        HeadraceError: The version is not what it should be, or it is not seen to serve within the deadline.
+    """
+    provenance = read_provenance(model)
+    manifest = wanted_manifest(provenance, entry_of(model), options, context.environment)
+    revision = manifest["spec"]["predictor"]["name"]
+    (publication / "inferenceservice.yaml").write_text(
+        yaml.safe_dump(manifest, sort_keys=False, allow_unicode=True), "utf-8"
+    )
+    context.progress(0, 1, f"waiting until {revision} is seen to serve")
+    service = StandardRollout(context.environment, options.name, options.deadline_seconds)
+    rollout = service.introduce(manifest, options.canary_percent)
+    context.progress(1, 1, f"{revision} serves {share_of(rollout, revision)} %")
+    record = {
+        "service": options.name,
+        "namespace": context.environment.serving.namespace,
+        "revision": revision,
+        "percent": share_of(rollout, revision),
+        "stable": rollout.stable,
+        "candidate": rollout.candidate,
+        "gateway": context.environment.serving.gateway,
+        "provenance": provenance.model_dump(),
+    }
+    (publication / "publication.json").write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", "utf-8")
+    return Outcome(
+        counts_in=1,
+        counts_out=1,
+        metrics={"percent": float(record["percent"])},
+        report=_report(rollout, revision, manifest),
+        head=f"publications/{options.name}/{revision}",
+    )
+
+
+def read_provenance(model: Path) -> Provenance:
+    """Read where a model version came from.
+
+    Raises:
+        HeadraceError: The file is missing, unreadable or lacks what a publication must name.
+    """
+    path = model / "provenance.json"
+    try:
+        return Provenance.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise HeadraceError(f"{path}: {error.strerror}; it must be a version made by model/register") from error
+    except ValidationError as error:
+        raise HeadraceError(f"{path}: {describe_validation(error)}; register the model again") from error
+
+
+def wanted_manifest(provenance: Provenance, entry: str, options: Publish, environment: Environment) -> Manifest:
+    """Render and check the InferenceService for a model version.
+
+    The revision is named by the digests of the version and of everything else in its predictor, so the same model with
+    other resources or arguments is another revision, and publishing the same one again is none.
+
+    Args:
+        provenance: Which version, made from what.
+        entry: Ledger entry that made the version.
+        options: Name, share, resources.
+        environment: Where models are stored and served.
+
+    Raises:
+        HeadraceError: The store does not hold the version, or the manifest breaks a rule.
+    """
+    key = f"models/{provenance.model}/{provenance.version}"
+    if not open_store(environment.store).exists(f"{key}/provenance.json"):
+        raise HeadraceError(f"{environment.store}/{key}: no such model version in the store; register the model again")
+    origin = {
+        "model": f"{provenance.model}/{provenance.version}",
+        "dataset": provenance.dataset,
+        "base": provenance.base,
+        "recipe": provenance.recipe,
+        "ledger": entry or provenance.ledger,
+    }
+    predictor = render_predictor(
+        name="",
+        storage_uri=f"{environment.store}/{key}",
+        replicas=options.replicas,
+        resources={"cpu": options.cpu, "memory": options.memory},
+        arguments=options.arguments,
+        annotations={f"{PREFIX}/{field}": value for field, value in origin.items() if value},
+    )
+    predictor["name"] = f"r{provenance.version[:8]}-{sha256(canonical(predictor['model']))[:4]}"
+    manifest = render(options.name, environment.serving.namespace, predictor)
+    if faults := violations(manifest):
+        raise HeadraceError(f"the InferenceService for {origin['model']} is invalid: {'; '.join(faults)}")
+    return manifest
+
+
+def share_of(rollout: Rollout, revision: str) -> int:
+    """Return a revision's observed share of the requests in percent."""
+    return rollout.observed if revision == rollout.candidate else 100 - rollout.observed
+
+
+def _report(rollout: Rollout, revision: str, manifest: Manifest) -> Report:
+    predictor = manifest["spec"]["predictor"]
+    report = Report("Publish", f"{rollout.service}: {revision} serves {share_of(rollout, revision)} % of the requests")
+    report.metrics({"State": str(rollout.state), "Stable": rollout.stable, "Candidate": rollout.candidate or "none"})
+    report.bars(
+        {
+            rollout.stable: 100 - rollout.observed,
+            **({rollout.candidate: rollout.observed} if rollout.candidate else {}),
+        },
+        "Share of the requests in percent, as the gateway applies it",
+    )
+    report.table(
+        [{"annotation": key, "value": value} for key, value in predictor["annotations"].items()], "Where it came from"
+    )
+    report.code(yaml.safe_dump(manifest, sort_keys=False, allow_unicode=True), "InferenceService")
+    return report

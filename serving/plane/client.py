@@ -1,0 +1,113 @@
+"""Start, stop and look at the plane from another process."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+
+from components.common.errors import HeadraceError
+from serving.plane.processes import end_orphans, last_line, read_pid
+
+
+@dataclass(frozen=True)
+class Plane:
+    """A serving plane: its folder and its two loopback ports."""
+
+    home: Path
+    api_port: int = 8081
+    gateway_port: int = 8080
+    runtimes: Path | None = None
+
+    @property
+    def pid(self) -> int:
+        """The daemon's process id, 0 when it does not run."""
+        return read_pid(self.home / "plane.json")
+
+    @property
+    def log(self) -> Path:
+        """The daemon's log."""
+        return self.home / "plane.log"
+
+    def start(self, deadline: float = 30) -> bool:
+        """Start the daemon and wait until the gateway listens and the API answers.
+
+        Returns:
+            False if it was running already.
+
+        Raises:
+            HeadraceError: It did not come up; the message is the daemon's own.
+        """
+        if self.pid:
+            self._answers()
+            return False
+        self.home.mkdir(parents=True, exist_ok=True)
+        argv = [sys.executable, "-m", "serving.plane", "--home", str(self.home)]
+        argv += ["--api_port", str(self.api_port), "--gateway_port", str(self.gateway_port)]
+        argv += ["--runtimes", str(self.runtimes)] if self.runtimes else []
+        with self.log.open("wb") as log:
+            # In its own session and without our streams: a pipeline step that starts it must not wait for it.
+            daemon = subprocess.Popen(
+                argv, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+            )
+        end = time.monotonic() + deadline
+        while time.monotonic() < end:
+            if daemon.poll() is not None:
+                raise HeadraceError(f"the serving plane did not start: {last_line(self.log)}")
+            with contextlib.suppress(HeadraceError):
+                if self._get("/plane/status")["gateway"]["ready"]:
+                    return True
+            time.sleep(0.05)
+        self.stop()
+        raise HeadraceError(f"the serving plane did not come up within {deadline:.0f} s; see {self.log}")
+
+    def stop(self, grace: float = 30) -> bool:
+        """Stop the daemon and all that belongs to it.
+
+        Returns:
+            False if nothing was running.
+        """
+        pid = self.pid
+        if pid:
+            process = psutil.Process(pid)
+            with contextlib.suppress(psutil.Error, ProcessLookupError):
+                os.kill(pid, signal.SIGTERM)
+                try:
+                    process.wait(grace)
+                except psutil.TimeoutExpired:
+                    process.kill()
+                    process.wait(5)
+        orphans = end_orphans(self.home)
+        return bool(pid or orphans)
+
+    def revisions(self) -> list[dict[str, Any]]:
+        """Describe every revision: role, weights, readiness, requests, latency, restarts.
+
+        Raises:
+            HeadraceError: The plane does not run.
+        """
+        return self._get("/plane/revisions")
+
+    def _answers(self) -> None:
+        try:
+            self._get("/plane/status")
+        except HeadraceError as error:
+            raise HeadraceError(
+                f"a serving plane runs from {self.home}, but not on port {self.api_port}; stop it with "
+                "`headrace serve down`"
+            ) from error
+
+    def _get(self, path: str) -> Any:
+        try:
+            answer = httpx.get(f"http://127.0.0.1:{self.api_port}{path}", timeout=10)
+            answer.raise_for_status()
+            return answer.json()
+        except (httpx.HTTPError, ValueError) as error:
+            raise HeadraceError("the serving plane is not running; start it with `headrace serve up`") from error
