@@ -9,8 +9,8 @@ import yaml
 from components.data.card.options import Card
 
 CARD_LICENSES = frozenset(
-    ["0bsd", "apache-2.0", "bsd-2-clause", "bsd-3-clause", "cc-by-4.0", "cc-by-sa-4.0", "cc0-1.0", "isc", "mit"]
-    + ["mpl-2.0", "unlicense", "zlib"]
+    {"0bsd", "apache-2.0", "bsd-2-clause", "bsd-3-clause", "cc-by-4.0", "cc-by-sa-4.0", "cc0-1.0", "isc", "mit"}
+    | {"mpl-2.0", "unlicense", "zlib"}
 )
 """Licence names of the Hugging Face hub that are also SPDX identifiers in lower case."""
 
