@@ -1,0 +1,171 @@
+"""Answer "what is in it?" and "where did it go?" from the ledger, in both directions."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from components.common.errors import UsageError
+from components.common.ledger import Ledger
+
+SHORTEST = 8
+"""Fewest characters of a hash that name something."""
+
+
+@dataclass(frozen=True)
+class Link:
+    """One step execution on the way, with what it has to do with the subject."""
+
+    entry: str
+    stage: str
+    heads: tuple[str, ...] = ()
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Trace:
+    """The answer: what the subject is, what it was made from, what was made of it; each in order of making."""
+
+    subject: str
+    kind: str
+    found: list[Link]
+    made_from: list[Link]
+    went_into: list[Link]
+
+
+def trace(ledger: Ledger, subject: str) -> Trace:
+    """Trace a document, dataset, model, served revision or ledger entry.
+
+    Args:
+        ledger: The ledger to read.
+        subject: A document id, a version (`datasets/corpus/<hash>`, or only its hash), the name of a served revision,
+            or the hash of an entry or artifact; the first eight characters of a hash are enough.
+
+    Raises:
+        UsageError: The ledger does not know the subject.
+    """
+    if len(subject) < SHORTEST:
+        raise UsageError(f"{subject!r} is too short to name anything; give at least {SHORTEST} characters of it")
+    entries = dict(ledger.entries())
+    heads = _heads_by_entry(ledger)
+    named = [name for name, entry in entries.items() if _is_named(subject, name, entry, heads.get(name, ()))]
+    if named:
+        kind = _kind(subject, [head for name in named for head in heads.get(name, ())])
+        notes = dict.fromkeys(named, "")
+        went_into = _closure(named, _children(entries))
+    else:
+        notes = _holding(ledger, entries, subject)
+        if not notes:
+            raise UsageError(f"{subject!r} is no document, version, revision or entry in this ledger")
+        kind = "document"
+        opaque = {name for name, entry in entries.items() if not _has_records(entry)}
+        children = {name: [c for c in made if c in notes or c in opaque] for name, made in _children(entries).items()}
+        went_into = _closure(list(notes), children)
+    parents = {name: [made["entry"] for made in entry["inputs"].values()] for name, entry in entries.items()}
+    order = _order(entries, parents)
+
+    def links(names: Iterable[str]) -> list[Link]:
+        chosen = sorted(set(names), key=order.__getitem__)
+        return [Link(name, entries[name]["stage"], tuple(heads.get(name, ())), notes.get(name, "")) for name in chosen]
+
+    found = set(notes)
+    made_from = set() if kind == "document" else _closure(named, parents)
+    return Trace(subject, kind, links(found), links(made_from - found), links(set(went_into) - found))
+
+
+def _heads_by_entry(ledger: Ledger) -> dict[str, list[str]]:
+    heads: dict[str, list[str]] = {}
+    for head in ledger.heads():
+        heads.setdefault(head["entry"], []).append(head["head"])
+    return heads
+
+
+def _is_named(subject: str, name: str, entry: dict[str, Any], heads: Iterable[str]) -> bool:
+    digests = [output["digest"] for output in entry["outputs"].values()]
+    return (
+        name.startswith(subject)
+        or any(digest.startswith(subject) for digest in digests)
+        or any(
+            head == subject or subject in head.split("/") or head.split("/")[-1].startswith(subject) for head in heads
+        )
+    )
+
+
+def _kind(subject: str, heads: list[str]) -> str:
+    kinds = {"datasets": "dataset", "models": "model", "publications": "revision"}
+    named = [head for head in heads if subject in head or head.split("/")[-1].startswith(subject)]
+    return kinds.get(named[0].split("/")[0], "version") if named else "entry"
+
+
+def _has_records(entry: dict[str, Any]) -> bool:
+    return any("records" in output for output in entry["outputs"].values())
+
+
+def _holding(ledger: Ledger, entries: dict[str, dict[str, Any]], document: str) -> dict[str, str]:
+    """Find the entries whose outputs hold a document, or records derived from it."""
+    holding = {}
+    for name, entry in entries.items():
+        if not _has_records(entry):
+            continue
+        notes = []
+        for place in ledger.locations(name):
+            path = Path(urlsplit(place["uri"]).path)
+            if "records" not in entry["outputs"][place["output"]] or not path.is_dir():
+                continue
+            own, derived = _count(path, document)
+            if own:
+                notes.append(f"in {place['output']}")
+            if derived:
+                notes.append(f"{derived} derived in {place['output']}")
+        if notes:
+            holding[name] = ", ".join(dict.fromkeys(notes))
+    return holding
+
+
+def _count(path: Path, document: str) -> tuple[int, int]:
+    own = derived = 0
+    for part in sorted(path.glob("part-*.parquet")):
+        table = pq.read_table(part, columns=["id", "parents"])
+        own += pc.sum(pc.starts_with(table.column("id"), document)).as_py() or 0
+        parents = pc.list_flatten(table.column("parents"))
+        rows = pc.list_parent_indices(table.column("parents"))
+        hits = rows.filter(pc.starts_with(parents.cast(pa.string()), document)) if len(parents) else rows
+        derived += len(pc.unique(hits))
+    return own, derived
+
+
+def _children(entries: dict[str, dict[str, Any]]) -> dict[str, list[str]]:
+    children: dict[str, list[str]] = {name: [] for name in entries}
+    for name, entry in entries.items():
+        for made in entry["inputs"].values():
+            if made["entry"] in children:
+                children[made["entry"]].append(name)
+    return children
+
+
+def _closure(start: Iterable[str], edges: dict[str, list[str]]) -> set[str]:
+    reached: set[str] = set()
+    pending = list(start)
+    while pending:
+        name = pending.pop()
+        if name in edges and name not in reached:
+            reached.add(name)
+            pending += edges[name]
+    return reached
+
+
+def _order(entries: dict[str, dict[str, Any]], parents: dict[str, list[str]]) -> dict[str, tuple[int, str, str]]:
+    """Depth in the chain, then stage and name, so that every listing reads in order of making."""
+    depth: dict[str, int] = {}
+
+    def measure(name: str) -> int:
+        if name not in depth:
+            depth[name] = 1 + max((measure(parent) for parent in parents[name] if parent in entries), default=0)
+        return depth[name]
+
+    return {name: (measure(name), entry["stage"], name) for name, entry in entries.items()}

@@ -1,0 +1,128 @@
+"""Run one step on its own, without a pipeline: `headrace step`."""
+
+import importlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from kfp import dsl
+from kfp.dsl.python_component import PythonComponent
+
+from components.common.environment import Environment
+from components.common.errors import UsageError
+
+STEPS = Path(__file__).parents[1] / "components"
+_ENVELOPE = ("metrics", "report")
+
+
+def step_names() -> list[str]:
+    """Every step as `area/name`."""
+    return sorted("/".join(path.parent.relative_to(STEPS).parts) for path in STEPS.glob("*/*/component.py"))
+
+
+def load_steps(name: str) -> dict[str, PythonComponent]:
+    """Import the components of a step folder, the folder's own first.
+
+    Raises:
+        UsageError: There is no such step.
+    """
+    if name not in step_names():
+        raise UsageError(f"there is no step {name!r}; known: {', '.join(step_names())}")
+    module = importlib.import_module(f"components.{name.replace('/', '.')}.component")
+    found = {key: value for key, value in vars(module).items() if isinstance(value, PythonComponent)}
+    own = name.rpartition("/")[2]
+    return dict(sorted(found.items(), key=lambda item: item[0] != own))
+
+
+def run_single(
+    name: str,
+    inputs: Mapping[str, Path],
+    outputs: Mapping[str, Path],
+    options: Mapping[str, Any],
+    environment: Environment,
+) -> dict[str, Any]:
+    """Run one step.
+
+    Args:
+        name: `area/name`.
+        inputs: Artifact directories to read, by name.
+        outputs: Directories to write, by name.
+        options: The step's options; those left out take their defaults.
+        environment: Where the step takes place.
+
+    Returns:
+        The step's metrics.
+
+    Raises:
+        UsageError: The step is unknown, or the artifacts given are not the ones it takes.
+    """
+    component = _choose(name, set(inputs) | set(outputs))
+    specification = component.component_spec
+    wanted_inputs = [key for key in specification.inputs or {} if key not in ("options", "environment")]
+    wanted_outputs = [key for key in specification.outputs or {} if key not in (*_ENVELOPE, "Output")]
+    _match("--in", wanted_inputs, inputs, name)
+    _match("--out", [key for key in wanted_outputs if key in _artifacts(component)], outputs, name)
+    for key, path in inputs.items():
+        if not path.is_dir():
+            raise UsageError(f"--in {key}={path}: there is no such directory")
+    for key, path in outputs.items():
+        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+            raise UsageError(f"--out {key}={path}: exists already; remove it or choose another folder")
+    first = next(iter(outputs.values()))
+    first.parent.mkdir(parents=True, exist_ok=True)
+    beside = {
+        "metrics": dsl.Metrics(name="metrics", uri=str(first.with_name(f"{first.name}.metrics.json").resolve())),
+        "report": dsl.HTML(name="report", uri=str(first.with_name(f"{first.name}.html").resolve())),
+    }
+    artifacts = {key: dsl.Artifact(name=key, uri=str(path.resolve())) for key, path in {**inputs, **outputs}.items()}
+    component.python_func(**artifacts, **beside, options=dict(options), environment=environment.model_dump(mode="json"))
+    return json.loads(Path(beside["metrics"].path).read_text("utf-8"))
+
+
+def parse_pairs(pairs: Sequence[str], option: str) -> dict[str, str]:
+    """Split `name=value` arguments.
+
+    Raises:
+        UsageError: One has no `=`.
+    """
+    parsed = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals or not name or not value:
+            raise UsageError(f"{option} {pair!r}: write name=value")
+        parsed[name] = value
+    return parsed
+
+
+def parse_options(pairs: Sequence[str]) -> dict[str, Any]:
+    """Read `--set key=value` arguments; values are YAML, dots descend."""
+    options: dict[str, Any] = {}
+    for key, text in parse_pairs(pairs, "--set").items():
+        *sections, last = key.split(".")
+        place = options
+        for section in sections:
+            place = place.setdefault(section, {})
+        place[last] = yaml.safe_load(text)
+    return options
+
+
+def _choose(name: str, given: set[str]) -> PythonComponent:
+    steps = list(load_steps(name).values())
+    return next((step for step in steps if _artifacts(step) == given), steps[0])
+
+
+def _artifacts(component: PythonComponent) -> set[str]:
+    specification = component.component_spec
+    slots = {**(specification.inputs or {}), **(specification.outputs or {})}
+    return {key for key, slot in slots.items() if "@" in slot.type and key not in _ENVELOPE}
+
+
+def _match(option: str, wanted: Sequence[str], given: Mapping[str, Path], name: str) -> None:
+    missing = [key for key in wanted if key not in given]
+    unknown = [key for key in given if key not in wanted]
+    if missing or unknown:
+        shape = " ".join(f"{option} {key}=DIR" for key in wanted) or f"no {option}"
+        problem = f"{missing[0]} is missing" if missing else f"{unknown[0]} is none of its artifacts"
+        raise UsageError(f"step {name}: {problem}; it takes {shape}")
