@@ -92,7 +92,7 @@ def main() -> None:
         revision = chosen.revision or chosen.model_name
         metrics = Metrics(chosen.model_name, revision)
         model = ServedModel(chosen.model_name, revision, engine, chosen.queue, metrics)
-        print("serving {} on http://{}:{}".format(revision, *listener.getsockname()), flush=True)
+        print("loaded {}; listening on http://{}:{}".format(revision, *listener.getsockname()), flush=True)
         serve(model, listener, chosen.grace_seconds)
     except HeadraceError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -50,11 +50,20 @@ class Completion:
 class RequestRefused(Exception):
     """The request is at fault: too long for the context, or something this engine cannot do."""
 
-    def __init__(self, message: str, param: str, code: str = "invalid_value") -> None:
+    def __init__(self, message: str, param: str | None = None, code: str = "invalid_value") -> None:
         """Name the request's field at fault and OpenAI's code for it."""
         super().__init__(message)
         self.param = param
         self.code = code
+
+
+def too_long(prompt: str | Sequence[Message], tokens: int, context: int) -> RequestRefused:
+    """Refuse a prompt that leaves no room for an answer."""
+    return RequestRefused(
+        f"The prompt has {tokens} tokens; the model's context holds {context}.",
+        param="prompt" if isinstance(prompt, str) else "messages",
+        code="context_length_exceeded",
+    )
 
 
 class Engine(Protocol):
@@ -71,6 +80,24 @@ class Engine(Protocol):
 
     def close(self) -> None:
         """Free the model."""
+
+
+def settled(text: str, stop: Sequence[str]) -> tuple[int, bool]:
+    """How much of a growing text may be shown.
+
+    Args:
+        text: The text so far.
+        stop: Texts that end it.
+
+    Returns:
+        The number of characters that precede a stop text, or that cannot become part of one, and whether a stop
+        text was found.
+    """
+    found = [place for place in (text.find(ending) for ending in stop) if place >= 0]
+    if found:
+        return min(found), True
+    held = (size for ending in stop for size in range(len(ending) - 1, 0, -1) if text.endswith(ending[:size]))
+    return len(text) - max(held, default=0), False
 
 
 def require_files(directory: Path, *wanted: str) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import xllamacpp
 
 from components.common.errors import HeadraceError
-from serving.predictor.engine import Completion, Emit, Message, RequestRefused, Sampling, require_files
+from serving.predictor.engine import Completion, Emit, Message, RequestRefused, Sampling, require_files, too_long
 
 WEIGHTS = "model-q8_0.gguf"
 PREFILL_BATCH = 512
@@ -40,6 +40,9 @@ class LlamaCpp:
         params.cpuparams.n_threads = params.cpuparams_batch.n_threads = threads
         params.cache_ram_mib = 0  # the default keeps up to 8 GiB of old prompts
         params.fit_params = params.warmup = False
+        # An answer is what the model said after the conversation: nothing is parsed out of it or put in its mouth.
+        params.reasoning_format = xllamacpp.common_reasoning_format.COMMON_REASONING_FORMAT_NONE
+        params.prefill_assistant = False
         params.verbosity = -1
         # llama.cpp insists on a loopback port of its own; nobody else is to use it.
         params.api_keys = [secrets.token_hex()]
@@ -58,7 +61,7 @@ class LlamaCpp:
         except ValueError as error:
             raise RequestRefused(str(error), "response_format") from None
         if reading.error:
-            raise _refusal(reading.error)
+            raise _refusal(prompt, reading.error)
         return reading.completion()
 
     def close(self) -> None:
@@ -115,10 +118,9 @@ class _Reading:
         )
 
 
-def _refusal(error: dict[str, Any]) -> Exception:
+def _refusal(prompt: str | Sequence[Message], error: dict[str, Any]) -> Exception:
     if error.get("type") == "exceed_context_size_error":
-        message = f"The prompt has {error['n_prompt_tokens']} tokens; the model's context holds {error['n_ctx']}."
-        return RequestRefused(message, "messages", "context_length_exceeded")
+        return too_long(prompt, error["n_prompt_tokens"], error["n_ctx"])
     if error.get("code") == 400:
-        return RequestRefused(error["message"], "messages")
+        return RequestRefused(error["message"])
     return RuntimeError(f"llama.cpp: {error['message']}")

@@ -8,6 +8,7 @@ import socket
 import sys
 import threading
 import time
+import warnings
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, ClassVar, TypeVar
@@ -80,13 +81,16 @@ class ServedModel(BaseKServeModel):
             loop.call_soon_threadsafe(pieces.put_nowait, piece)
             return True
 
-        def finished() -> None:
+        def finished(work: Future[Completion]) -> None:
             self._room += 1
             pieces.put_nowait(None)
+            if not work.cancelled() and not work.exception():
+                since_first = time.perf_counter() - first if first else 0.0
+                self.metrics.generated(request.operation, work.result(), since_first)
 
-        def report(_: Future[Completion]) -> None:
+        def report(work: Future[Completion]) -> None:
             with contextlib.suppress(RuntimeError):  # the loop is gone once the grace period has run out
-                loop.call_soon_threadsafe(finished)
+                loop.call_soon_threadsafe(finished, work)
 
         started, first = time.perf_counter(), 0.0
         self._room -= 1
@@ -100,9 +104,7 @@ class ServedModel(BaseKServeModel):
                     first = time.perf_counter()
                     self.metrics.first_token(request.operation, first - started)
                 yield piece
-            completion = work.result()
-            self.metrics.generated(request.operation, completion, time.perf_counter() - (first or started))
-            yield completion
+            yield work.result()
         finally:
             left.set()
             work.cancel()
@@ -275,13 +277,14 @@ def serve(model: ServedModel, listener: socket.socket, grace_seconds: int) -> No
         listener: Where to serve it.
         grace_seconds: How long running requests may take to end.
     """
+    warnings.filterwarnings("ignore", message="ORJSONResponse is deprecated")  # KServe's app is made with it
     # KServe logs each request twice; the gateway's access log and the metrics already have them.
     server = ModelServer(enable_grpc=False)
     logging.getLogger("kserve.trace").setLevel(logging.WARNING)
     logging.getLogger("uvicorn.access").setLevel(logging.WARNING)
     server.register_model(model)
     app.mount(OPENAI, openai_app(model))
-    # Without its repository extension there is no route with which a client could unload the model.
+    # Without its repository extension no client can unload the model; KServe's route for it answers with an error.
     rest = RESTServer(KSERVE_APP, server.dataplane, None, listener.getsockname()[1], grace_period=grace_seconds)
     for number in (signal.SIGTERM, signal.SIGINT):
         # uvicorn drains and then raises the signal again, for this handler; llama.cpp's own would abort.
