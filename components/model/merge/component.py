@@ -1,0 +1,32 @@
+"""KFP interface of model/merge."""
+
+from kfp import dsl
+
+from components.common.step import step
+
+
+@step("model")
+def merge(
+    base: dsl.Input[dsl.Model],
+    adapter: dsl.Input[dsl.Model],
+    candidate: dsl.Output[dsl.Model],
+    metrics: dsl.Output[dsl.Metrics],
+    report: dsl.Output[dsl.HTML],
+    options: dict,
+    environment: dict,
+):
+    """Merge an adapter into its base model.
+
+    Args:
+        base: Model directory the adapter was trained on.
+        adapter: The adapter.
+        candidate: The merged model with safetensors, tokenizer, 8-bit GGUF and the adapter.
+        metrics: Its size.
+        report: Its files.
+        options: The `model.merge` part of the recipe.
+        environment: Where the run takes place.
+    """
+    from components.common.step import execute
+    from components.model.merge.combine import run
+
+    execute(run, locals())

@@ -1,0 +1,120 @@
+"""A model version: an immutable model directory that says what it was made from and is named by its content.
+
+Beside the model it holds `MODEL_CARD.md`, `evaluation.json` and `provenance.json`. The provenance lists the SHA-256 of
+every other file, and its own SHA-256 is the version: `models/<name>/<version>/` in the store.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from components.common.errors import HeadraceError
+from components.common.ledger import artifact_files, canonical, sha256
+
+BASE = "base.json"
+"""Which base model a model directory is or was made from: name, origin, digest and licence."""
+
+CARD = "MODEL_CARD.md"
+EVALUATION = "evaluation.json"
+PROVENANCE = "provenance.json"
+
+
+@dataclass(frozen=True)
+class Origins:
+    """What a model version was made from.
+
+    Attributes:
+        base: SHA-256 of the base model's source.
+        dataset: Digest of the dataset version; empty for a base model.
+        recipe: SHA-256 of the options that shaped it.
+        code: Digest of the code that ran.
+        ledger: Ledger entry that made the model.
+    """
+
+    base: str
+    dataset: str
+    recipe: str
+    code: str
+    ledger: str
+
+
+@dataclass(frozen=True)
+class ModelVersion:
+    """What a model version says about itself."""
+
+    model: str
+    version: str
+    origins: Origins
+    evaluation: dict[str, Any]
+
+    @property
+    def key(self) -> str:
+        """Where it is in the store, and what the ledger signs."""
+        return f"models/{self.model}/{self.version}"
+
+
+def seal(path: Path, model: str, origins: Origins) -> ModelVersion:
+    """Make a model directory a version; nothing in it may change afterwards.
+
+    Args:
+        path: The model, with its card and evaluation.
+        model: Name of the model.
+        origins: What it was made from.
+    """
+    files = {name: digest for name, digest in artifact_files(path).items() if name != PROVENANCE}
+    provenance = {"model": model, **vars(origins), "files": files}
+    version = sha256(canonical(provenance))
+    (path / PROVENANCE).write_bytes(canonical({**provenance, "version": version}))
+    return ModelVersion(model, version, origins, read_json(path / EVALUATION))
+
+
+def read_version(path: Path) -> ModelVersion:
+    """Read what a model version says about itself, unverified.
+
+    Raises:
+        HeadraceError: The directory is no model version.
+    """
+    provenance = read_json(path / PROVENANCE)
+    try:
+        origins = Origins(**{name: provenance[name] for name in Origins.__dataclass_fields__})
+        return ModelVersion(provenance["model"], provenance["version"], origins, read_json(path / EVALUATION))
+    except KeyError as error:
+        raise HeadraceError(f"{path / PROVENANCE} has no field {error}; register the model again") from error
+
+
+def verify_version(path: Path) -> ModelVersion:
+    """Read a model version and check every byte of it.
+
+    Raises:
+        HeadraceError: It is no model version, or a file was changed, added or removed.
+    """
+    version = read_version(path)
+    provenance = read_json(path / PROVENANCE)
+    named = provenance.pop("version")
+    seen = {name: digest for name, digest in artifact_files(path).items() if name != PROVENANCE}
+    changed = _changed(provenance["files"], seen)
+    if changed:
+        raise HeadraceError(f"{path}: {', '.join(changed)} changed since registration; fetch the version again")
+    if sha256(canonical(provenance)) != named:
+        raise HeadraceError(f"{path / PROVENANCE} changed since registration; fetch the version again")
+    return version
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file of a model directory.
+
+    Raises:
+        HeadraceError: It is missing or not JSON.
+    """
+    try:
+        return json.loads(path.read_text("utf-8"))
+    except FileNotFoundError as error:
+        raise HeadraceError(f"{path.parent} holds no {path.name}; run the step that makes it") from error
+    except ValueError as error:
+        raise HeadraceError(f"{path} is not valid JSON; run the step that makes it again") from error
+
+
+def _changed(recorded: Mapping[str, str], seen: Mapping[str, str]) -> list[str]:
+    return sorted(name for name in recorded.keys() | seen.keys() if recorded.get(name) != seen.get(name))
