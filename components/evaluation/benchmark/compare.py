@@ -1,0 +1,213 @@
+"""Compare base and candidate on the held-out questions, question by question."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from components.common.documents import read_table
+from components.common.errors import HeadraceError
+from components.common.ledger import canonical
+from components.common.report import Report, display
+from components.common.step import Context, Outcome
+from components.data.reasons import Reason
+from components.evaluation.benchmark.asking import TASK, Answer, Question, ask
+from components.evaluation.benchmark.intervals import bootstrap, mcnemar, newcombe, wilson
+from components.evaluation.benchmark.options import Benchmark
+
+EVIDENCE = "evidence.json"
+SAMPLES = "samples.jsonl"
+
+
+class LeftOut(Reason):
+    """Why a document is not asked."""
+
+    NOT_ONE_TURN = "not_one_turn", "It is not one question with its answer."
+    BEYOND_LIMIT = "beyond_limit", "There are more questions than `limit`."
+
+
+def run(base: Path, candidate: Path, questions: Path, evidence: Path, options: Benchmark, context: Context) -> Outcome:
+    """Measure both models.
+
+    Args:
+        base: The model before tuning.
+        candidate: The model that may be released.
+        questions: Documents whose messages end with the expected answer.
+        evidence: `evidence.json` and `samples.jsonl`.
+        options: How to ask and to compare.
+        context: The run.
+    """
+    asked, documents, dropped = read_questions(questions, options.limit)
+    if not asked:
+        raise HeadraceError(f"{questions} holds no question that can be asked; curate must hold some out")
+    total = 2 * len(asked)
+    before = ask(base, asked, options, lambda done: context.progress(done, total, "asking the base model"))
+    after = ask(
+        candidate, asked, options, lambda done: context.progress(len(asked) + done, total, "asking the candidate")
+    )
+    found = weigh(before, after, options)
+    (evidence / EVIDENCE).write_bytes(canonical(found))
+    rows = [
+        {
+            **vars(question),
+            "base": {"answer": old.text, **old.scores},
+            "candidate": {"answer": new.text, **new.scores},
+        }
+        for question, old, new in zip(asked, before, after, strict=True)
+    ]
+    samples = "".join(f"{json.dumps(row, ensure_ascii=False, sort_keys=True)}\n" for row in rows)
+    (evidence / SAMPLES).write_text(samples, "utf-8")
+    return Outcome(
+        counts_in=documents,
+        counts_out=len(asked),
+        dropped=dropped,
+        metrics={
+            name: value
+            for metric in found["metrics"]
+            for name, value in (
+                (metric["name"], metric["value"]),
+                (f"{metric['name']}_base", metric["base_value"]),
+                (f"{metric['name']}_gain", metric["gain"]),
+            )
+        },
+        report=_report(found, rows, options),
+    )
+
+
+def read_questions(path: Path, limit: int = 0) -> tuple[list[Question], int, dict[str, int]]:
+    """Read the questions that can be asked.
+
+    Args:
+        path: Documents with messages.
+        limit: Most questions, spread evenly; 0 for all.
+
+    Returns:
+        The questions, the number of documents, and how many were left out by reason.
+    """
+    table = read_table(path, ["id", "language", "messages"])
+    found = [
+        Question(row["id"], row["language"], row["messages"][0]["content"], row["messages"][1]["content"])
+        for row in table.to_pylist()
+        if [message["role"] for message in row["messages"]] == ["user", "assistant"]
+    ]
+    kept = found
+    if limit and len(found) > limit:
+        kept = [found[number * len(found) // limit] for number in range(limit)]
+    dropped = {LeftOut.NOT_ONE_TURN: table.num_rows - len(found), LeftOut.BEYOND_LIMIT: len(found) - len(kept)}
+    return kept, table.num_rows, {str(reason): count for reason, count in dropped.items() if count}
+
+
+def weigh(before: Sequence[Answer], after: Sequence[Answer], options: Benchmark) -> dict[str, Any]:
+    """Turn two models' answers to the same questions into evidence.
+
+    Args:
+        before: The base model's answers.
+        after: The candidate's answers, in the same order.
+        options: Level and resamples of the intervals.
+
+    Returns:
+        For every metric value, interval, the base's, and the paired gain with its interval. Metrics that are 0 or 1
+        for each question have Wilson and Newcombe intervals and McNemar's test, others bootstrap intervals.
+    """
+    metrics = []
+    for name in after[0].scores:
+        old = [answer.scores[name] for answer in before]
+        new = [answer.scores[name] for answer in after]
+        metrics.append({"name": name, "n": len(new), **_paired(old, new, options)})
+    return {"task": TASK, "questions": len(after), "confidence": options.confidence, "metrics": metrics}
+
+
+def _paired(old: Sequence[float], new: Sequence[float], options: Benchmark) -> dict[str, Any]:
+    found: dict[str, Any] = {"value": fmean(new), "base_value": fmean(old), "gain": fmean(new) - fmean(old)}
+    if not {*old, *new} <= {0.0, 1.0}:
+        drawn = (options.confidence, options.resamples, options.seed)
+        intervals = (bootstrap(new, *drawn), bootstrap(old, *drawn))
+        gain = bootstrap([b - a for a, b in zip(old, new, strict=True)], *drawn)
+    else:
+        cells = {(a, b): sum(pair == (a, b) for pair in zip(old, new, strict=True)) for a in (0, 1) for b in (0, 1)}
+        gained, lost = cells[0, 1], cells[1, 0]
+        level = options.confidence
+        intervals = (wilson(int(sum(new)), len(new), level), wilson(int(sum(old)), len(old), level))
+        gain = newcombe(gained, lost, cells[1, 1], cells[0, 0], level)
+        found |= {"gained": gained, "lost": lost, "p_value": mcnemar(gained, lost)}
+    found |= {"interval": intervals[0], "base_interval": intervals[1], "gain_interval": gain}
+    return {name: _rounded(value) for name, value in found.items()}
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return [round(end, 6) for end in value]
+    return round(value, 6) if isinstance(value, float) else value
+
+
+def _report(found: dict[str, Any], rows: list[dict[str, Any]], options: Benchmark) -> Report:
+    first = found["metrics"][0]
+    report = Report(
+        "Benchmark",
+        f"{_words(first['name'])} {display(first['base_value'])} → {display(first['value'])} "
+        f"on {found['questions']:,} held-out questions",
+    )
+    report.metrics({_words(metric["name"]): metric["value"] for metric in found["metrics"]})
+    report.table(
+        [
+            {
+                "metric": _words(metric["name"]),
+                "base": _with_interval(metric["base_value"], metric["base_interval"]),
+                "candidate": _with_interval(metric["value"], metric["interval"]),
+                "gain": _with_interval(metric["gain"], metric["gain_interval"]),
+            }
+            for metric in found["metrics"]
+        ],
+        f"Base against candidate, {options.confidence:.0%} intervals",
+    )
+    if "gained" in first:
+        report.text(
+            f"{first['gained']} questions are right now that the base got wrong, {first['lost']} the other way round "
+            f"(McNemar p = {first['p_value']:.2g})."
+        )
+    languages = sorted({row["language"] for row in rows})
+    if len(languages) > 1:
+        report.table([_of_language(language, rows) for language in languages], "By language")
+    report.table(
+        [
+            {
+                "question": row["question"],
+                "expected": row["answer"],
+                "base": row["base"]["answer"],
+                "candidate": row["candidate"]["answer"],
+                "right": bool(row["candidate"]["exact_match"]),
+            }
+            for row in _examples(rows, options.examples)
+        ],
+        "Examples, wrong answers first",
+    )
+    return report.text(
+        "Answers are compared after Unicode NFC, case folding, collapsing white space and leaving out quotation marks "
+        "and closing punctuation; articles and Korean particles count."
+    )
+
+
+def _of_language(language: str, rows: list[dict[str, Any]]) -> dict[str, Any]:
+    spoken = [row for row in rows if row["language"] == language]
+    return {
+        "language": language,
+        "questions": len(spoken),
+        "base exact match": fmean(row["base"]["exact_match"] for row in spoken),
+        "candidate exact match": fmean(row["candidate"]["exact_match"] for row in spoken),
+    }
+
+
+def _examples(rows: list[dict[str, Any]], most: int) -> list[dict[str, Any]]:
+    """Up to half of them wrong ones, the rest from the whole set."""
+    wrong = [row for row in rows if not row["candidate"]["exact_match"]][: most // 2]
+    right = [row for row in rows if row["candidate"]["exact_match"]][: most - len(wrong)]
+    return wrong + right
+
+
+def _with_interval(value: float, interval: Sequence[float]) -> str:
+    return f"{value:.3f} [{interval[0]:.3f}, {interval[1]:.3f}]"
+
+
+def _words(metric: str) -> str:
+    return metric.replace("_", " ")

@@ -1,0 +1,33 @@
+"""KFP interface of evaluation/gate."""
+
+from kfp import dsl
+
+from components.common.step import step
+
+
+@step("model")
+def gate(
+    evidence: dsl.Input[dsl.Artifact],
+    verdict: dsl.Output[dsl.Artifact],
+    metrics: dsl.Output[dsl.Metrics],
+    report: dsl.Output[dsl.HTML],
+    options: dict,
+    environment: dict,
+) -> str:
+    """Decide whether a candidate may be released.
+
+    Args:
+        evidence: What the benchmark measured.
+        verdict: The decision with its reasons.
+        metrics: How many demands failed.
+        report: Every demand and how it came out.
+        options: The `evaluation.gate` part of the recipe.
+        environment: Where the run takes place.
+
+    Returns:
+        `release` or `hold`.
+    """
+    from components.common.step import execute
+    from components.evaluation.gate.decide import run
+
+    return execute(run, locals())

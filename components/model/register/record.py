@@ -1,0 +1,78 @@
+"""Register a model version: the model, its card, its evaluation and its origins, in the store for good."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+from components.common.code import code_digest
+from components.common.ledger import SIDECAR, artifact_files, canonical, check_input, entry_of, sha256
+from components.common.report import Report
+from components.common.step import Context, Outcome
+from components.common.store import open_store, upload_tree
+from components.evaluation.gate.decide import VERDICT
+from components.model.merge.combine import ADAPTER
+from components.model.register.card import write_card
+from components.model.register.options import Register
+from components.model.tune.adapt import TRAINING
+from components.model.versions import BASE, CARD, EVALUATION, PROVENANCE, Origins, read_json, seal
+
+
+def run(candidate: Path, dataset: Path, verdict: Path, model: Path, options: Register, context: Context) -> Outcome:
+    """Register a tuned model.
+
+    Args:
+        candidate: The merged model.
+        dataset: The dataset version it was tuned on.
+        verdict: Why it may be released.
+        model: The model version.
+        options: Its name and what its card says.
+        context: The run.
+    """
+    judged = read_json(verdict / VERDICT)
+    training = read_json(candidate / ADAPTER / TRAINING)
+    return _register(candidate, model, options, context, check_input(dataset)["digest"], judged, training)
+
+
+def run_base(base: Path, model: Path, options: Register, context: Context) -> Outcome:
+    """Register a base model as it came.
+
+    Args:
+        base: The base model.
+        model: The model version.
+        options: Its name and what its card says.
+        context: The run.
+    """
+    return _register(base, model, options, context, "", {}, {})
+
+
+def _register(
+    source: Path,
+    model: Path,
+    options: Register,
+    context: Context,
+    dataset: str,
+    verdict: dict[str, Any],
+    training: dict[str, Any],
+) -> Outcome:
+    base = read_json(source / BASE)
+    shutil.copytree(source, model, ignore=shutil.ignore_patterns(SIDECAR), dirs_exist_ok=True)
+    (model / EVALUATION).write_bytes(canonical(verdict))
+    card = write_card(options, base, dataset, verdict, training)
+    (model / CARD).write_text(card, "utf-8")
+    origins = Origins(
+        base=base["digest"],
+        dataset=dataset,
+        recipe=sha256(canonical({"tune": training.get("options", {}), "register": options.model_dump(mode="json")})),
+        code=code_digest(),
+        ledger=entry_of(source),
+    )
+    version = seal(model, options.name, origins)
+    context.progress(1, 2, f"storing {version.key}")
+    uri = upload_tree(open_store(context.environment.store), model, version.key, last=PROVENANCE)
+    context.progress(2, 2, version.key)
+    size = sum((model / name).stat().st_size for name in artifact_files(model)) / 2**20
+    report = Report("Model version", f"{options.name} {version.version[:12]}, from {base['name']}")
+    report.metrics({"version": version.version[:12], "MiB": round(size)})
+    report.table([{"field": name, "value": value} for name, value in vars(origins).items()], "Made from")
+    report.text(card.split("---\n", 2)[2])
+    return Outcome(1, 1, report, metrics={"mib": round(size, 1)}, head=version.key, copies={"model": uri})
