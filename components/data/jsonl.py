@@ -153,7 +153,7 @@ def _document(
         confidentiality=confidentiality,
         pii=row.get("pii", source.pii),
         messages=messages,
-        metadata={**metadata, **title, "format": "text", "license_stated": stated, "source_class": source.class_},
+        metadata={**metadata, **title, **source.tags, "format": "text", "license_stated": stated},
     )
 
 

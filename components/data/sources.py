@@ -45,6 +45,12 @@ class Source(Options):
 
     model_config = Options.model_config | {"populate_by_name": True, "serialize_by_alias": True}
 
+    @property
+    def tags(self) -> dict[str, str]:
+        """What of the declaration every document carries in its metadata."""
+        terms = {"terms": self.terms} if self.terms else {}
+        return {"robots": "not applicable", "source_class": self.class_, **terms}
+
     @field_validator("location", "license", "owner")
     @classmethod
     def _not_blank(cls, value: str) -> str:

@@ -108,7 +108,7 @@ class Folder:
             return [text]
         source = self._source
         stated = "" if source.license == PER_ITEM else source.license
-        metadata = {"format": form, "license_stated": stated, "path": name, "source_class": source.class_}
+        metadata = {**source.tags, "format": form, "license_stated": stated, "path": name}
         if form == "code":
             metadata["code_language"] = LANGUAGES[suffix]
         document = new_document(

@@ -40,13 +40,13 @@ class Reader(Protocol):
         """Yield what changes when the source does, without reading it: names, versions, sizes, times."""
 
     def read(self) -> Iterator[list[dict[str, Any] | Skipped]]:
-        """Yield the documents (see `new_document`) and what was skipped, one list for each thing read, in a fixed order."""
+        """Yield documents (see `new_document`) and what was skipped: a list for each thing read, in a fixed order."""
 
 
 def decode(data: bytes) -> str | None:
     """Decode UTF-8, UTF-16 with a byte-order mark, or CP949; None when it is neither.
 
-    Nearly every sequence of bytes is *some* CP949, so that is believed only of text whose letters beyond ASCII are Hangul.
+    Nearly every sequence of bytes is *some* CP949: that is believed only of text whose letters beyond ASCII are Hangul.
     """
     if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
         encodings = ["utf-16"]

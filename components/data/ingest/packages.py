@@ -100,13 +100,8 @@ def read_package(
     if source.license != PER_ITEM:
         spdx = source.license
     facts = _facts(distribution, spdx)
-    tags = {
-        "license_stated": stated,
-        "package": name,
-        "source_class": source.class_,
-        "version": distribution.version,
-    }
-    common = {
+    tags = {**source.tags, "license_stated": stated, "package": name, "version": distribution.version}
+    common: dict[str, Any] = {
         "source": f"{source.id}/{name}",
         "retrieved_at": modified_at(_metadata_file(distribution) or Path()),
         "domain": "software",
@@ -120,7 +115,7 @@ def read_package(
         return new_document(text=text, url=f"{url}#{path}", kind=kind, metadata=metadata, **common)
 
     made: list[dict[str, Any] | Skipped] = []
-    description = (distribution.metadata.get("Description") or "").strip()
+    description = _header(distribution, "Description").strip()
     if description and description != "UNKNOWN":
         form = _description_format(distribution, description)
         made.append(document(description, "readme", "README", "prose", format=form))
@@ -135,6 +130,10 @@ def read_package(
         else:
             made.append(document(text, "code", path, "code", format="code", code_language="python"))
     return made
+
+
+def _header(distribution: Distribution, name: str) -> str:
+    return distribution.metadata[name] if name in distribution.metadata else ""  # noqa: SIM401 (it has no get)
 
 
 def _is_license(path: str) -> bool:
@@ -152,7 +151,7 @@ def _choose_code(files: dict[str, Path], most: int) -> list[str]:
 def _license(distribution: Distribution, texts: list[str | Skipped]) -> tuple[str, str]:
     """Find what a distribution says about its licence, in its own words and as SPDX."""
     headers = distribution.metadata
-    expression, wording = headers.get("License-Expression") or "", headers.get("License") or ""
+    expression, wording = _header(distribution, "License-Expression"), _header(distribution, "License")
     classifiers = [text for text in headers.get_all("Classifier") or [] if text.startswith("License ::")]
     spdx = to_spdx(expression) or to_spdx(wording) or classifiers_to_spdx(classifiers)
     stated = expression or wording.strip().partition("\n")[0][:200] or "; ".join(classifiers)
@@ -162,7 +161,7 @@ def _license(distribution: Distribution, texts: list[str | Skipped]) -> tuple[st
 def _facts(distribution: Distribution, spdx: str) -> dict[str, str]:
     """Collect what the metadata says, empty fields left out."""
     headers = distribution.metadata
-    people = {role: getaddresses([headers.get(f"{role}-email") or ""]) for role in ("Author", "Maintainer")}
+    people = {role: getaddresses([_header(distribution, f"{role}-email")]) for role in ("Author", "Maintainer")}
     addresses = {role: [address for _, address in found if "@" in address] for role, found in people.items()}
     domains = [address.rpartition("@")[2] for role in ("Maintainer", "Author") for address in addresses[role]]
     urls = dict(text.partition(", ")[::2] for text in headers.get_all("Project-URL") or [])
@@ -174,17 +173,18 @@ def _facts(distribution: Distribution, spdx: str) -> dict[str, str]:
     facts = {
         "name": headers["Name"],
         "version": distribution.version,
-        "summary": headers.get("Summary") or "",
-        "license": spdx or headers.get("License-Expression") or "",
-        "requires_python": headers.get("Requires-Python") or "",
+        "summary": _header(distribution, "Summary"),
+        "license": spdx or _header(distribution, "License-Expression"),
+        "requires_python": _header(distribution, "Requires-Python"),
         "requires": ", ".join(dict.fromkeys(requires)),
-        "keywords": headers.get("Keywords") or "",
-        "homepage": headers.get("Home-page") or urls.get("Homepage", "") or urls.get("homepage", ""),
+        "keywords": _header(distribution, "Keywords"),
+        "homepage": _header(distribution, "Home-page") or urls.get("Homepage", "") or urls.get("homepage", ""),
         "repository": next((urls[label] for label in urls if label.lower() in _REPOSITORY), ""),
         "maintainer_domain": domains[0].lower() if domains else "",
-        "author": headers.get("Author") or ", ".join(name for name, _ in people["Author"] if name),
+        "author": _header(distribution, "Author") or ", ".join(name for name, _ in people["Author"] if name),
         "author_email": ", ".join(addresses["Author"]),
-        "maintainer": headers.get("Maintainer") or ", ".join(name for name, _ in people["Maintainer"] if name),
+        "maintainer": _header(distribution, "Maintainer")
+        or ", ".join(name for name, _ in people["Maintainer"] if name),
         "maintainer_email": ", ".join(addresses["Maintainer"]),
     }
     return {field: " ".join(value.split()) for field, value in facts.items() if value.strip() not in ("", "UNKNOWN")}
@@ -196,6 +196,6 @@ def _as_table(title: str, facts: dict[str, str]) -> str:
 
 
 def _description_format(distribution: Distribution, description: str) -> str:
-    """Tell the markup of a description; undeclared it is reStructuredText by the standard, Markdown as often in fact."""
-    declared = (distribution.metadata.get("Description-Content-Type") or "").partition(";")[0].strip().lower()
+    """Tell the markup of a description: undeclared it is reStructuredText by the standard, but often Markdown."""
+    declared = _header(distribution, "Description-Content-Type").partition(";")[0].strip().lower()
     return _FORMATS.get(declared) or ("markdown" if _LOOKS_LIKE_MARKDOWN.search(description) else "rst")

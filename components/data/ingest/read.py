@@ -60,7 +60,7 @@ def run(documents: Path, options: Ingest, context: Context) -> Outcome:
     return Outcome(
         counts_in=writer.rows + len(tally.skipped),
         counts_out=writer.rows,
-        dropped=dict(sorted(tally.reasons.items())),
+        dropped={reason.value: count for reason, count in sorted(tally.reasons.items())},
         metrics={"sources": len(tally.sources), "megabytes": round(tally.characters / 1e6, 2)},
         report=tally.report(),
     )
@@ -102,7 +102,7 @@ class _Tally:
 
     def __init__(self) -> None:
         self.skipped: list[Skipped] = []
-        self.reasons: Counter[str] = Counter()
+        self.reasons: Counter[Unread] = Counter()
         self.kinds: Counter[str] = Counter()
         self.sources: defaultdict[str, Counter[str]] = defaultdict(Counter)
         self.declarations: dict[str, tuple[str, str, str]] = {}
@@ -120,7 +120,7 @@ class _Tally:
                     detail = f" ({item.detail})" if item.detail else ""
                     raise HeadraceError(f"source {source.id}: {item.where}: {item.reason.sentence}{detail}")
                 self.skipped.append(item)
-                self.reasons[item.reason.value] += 1
+                self.reasons[item.reason] += 1
                 continue
             self._seen.add(item["id"])
             self.kinds[item["kind"]] += 1
@@ -145,7 +145,7 @@ class _Tally:
         report.bars(dict(self.kinds.most_common()), "Documents by kind")
         if self.skipped:
             report.bars(
-                {f"{reason}: {Unread(reason).sentence}": count for reason, count in self.reasons.most_common()},
+                {f"{reason}: {reason.sentence}": count for reason, count in self.reasons.most_common()},
                 "Not read, by reason",
             )
             report.table(

@@ -1,0 +1,175 @@
+"""Decides what may be used: by licence, confidentiality and class of source.
+
+The decision is a pure function of three declared values, so it is taken once for each combination that occurs.
+"""
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+
+from components.common.documents import CONFIDENTIALITY, SCHEMA, DocumentWriter, count_documents, read_batches
+from components.common.report import Report
+from components.common.step import Context, Outcome
+from components.data.licenses import AMBIGUOUS_BSD, is_permitted, to_spdx
+from components.data.reasons import Reason
+from components.data.screen.options import Screen
+
+
+class Excluded(Reason):
+    """Why a document may not be used."""
+
+    CLASS = "class", "Its class of source is not among those the recipe uses."
+    CONFIDENTIALITY = "confidentiality", "It is more confidential than the recipe's ceiling."
+    LICENSE_UNKNOWN = "license_unknown", "No licence is stated, or the statement does not say which one."
+    LICENSE_REFUSED = "license_refused", "Its licence is not on the recipe's list."
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What is declared about a document."""
+
+    source_class: str
+    confidentiality: str
+    license: str
+    license_stated: str
+
+
+def run(parsed: Path, allowed: Path, options: Screen, context: Context) -> Outcome:
+    """Keep the documents that may be used, with their licence as an SPDX expression.
+
+    Args:
+        parsed: Parsed documents.
+        allowed: Folder for what may be used.
+        options: The policy.
+        context: Where the run takes place.
+
+    Returns:
+        What was excluded, by reason.
+    """
+    total = count_documents(parsed)
+    claims: Counter[tuple[Claim, str]] = Counter()
+    robots: Counter[str] = Counter()
+    verdicts: dict[Claim, tuple[str, Excluded | None]] = {}
+    done = 0
+    with DocumentWriter(allowed) as writer:
+        for batch in read_batches(parsed):
+            rows = zip(*(batch[name].to_pylist() for name in _COLUMNS), strict=True)
+            licenses: list[str] = []
+            keep: list[bool] = []
+            for confidentiality, license_, pairs, source in rows:
+                tags = dict(pairs)
+                # A document that does not say where the right to it comes from is treated as somebody else's.
+                claim = Claim(
+                    tags.get("source_class", "third_party"), confidentiality, license_, tags.get("license_stated", "")
+                )
+                if claim not in verdicts:
+                    verdicts[claim] = judge(claim, options)
+                expression, reason = verdicts[claim]
+                claims[claim, source] += 1
+                robots[tags.get("robots", "unknown")] += 1
+                licenses.append(expression)
+                keep.append(reason is None)
+            table = pa.Table.from_batches([batch])
+            index = table.schema.get_field_index("license")
+            table = table.set_column(index, SCHEMA.field("license"), pa.array(licenses, pa.string()))
+            writer.write(table.filter(pa.array(keep, pa.bool_())))
+            done += len(keep)
+            context.progress(done, total, f"{writer.rows:,} allowed")
+    dropped: Counter[Excluded] = Counter()
+    for (claim, _), count in claims.items():
+        reason = verdicts[claim][1]
+        if reason is not None:
+            dropped[reason] += count
+    return Outcome(
+        counts_in=total,
+        counts_out=writer.rows,
+        dropped={reason.value: count for reason, count in sorted(dropped.items())},
+        metrics={"licenses": len({expression for expression, reason in verdicts.values() if reason is None})},
+        report=_report(total, writer.rows, claims, verdicts, robots, options),
+    )
+
+
+_COLUMNS = ("confidentiality", "license", "metadata", "source")
+
+
+def judge(claim: Claim, options: Screen) -> tuple[str, Excluded | None]:
+    """Decide about one combination of declared values.
+
+    Args:
+        claim: What is declared.
+        options: The policy.
+
+    Returns:
+        The licence as an SPDX expression ('' if it cannot be told), and why the document may not be used, or None.
+    """
+    expression = to_spdx(claim.license) or to_spdx(claim.license_stated)
+    if AMBIGUOUS_BSD in expression.split():
+        expression = ""
+    if claim.source_class not in options.classes:
+        return expression, Excluded.CLASS
+    if CONFIDENTIALITY.index(claim.confidentiality) > CONFIDENTIALITY.index(options.max_confidentiality):
+        return expression, Excluded.CONFIDENTIALITY
+    if not expression:
+        return expression, Excluded.LICENSE_UNKNOWN
+    if not is_permitted(expression, frozenset(options.licenses)):
+        return expression, Excluded.LICENSE_REFUSED
+    return expression, None
+
+
+def _report(
+    total: int,
+    kept: int,
+    claims: Counter[tuple[Claim, str]],
+    verdicts: dict[Claim, tuple[str, Excluded | None]],
+    robots: Counter[str],
+    options: Screen,
+) -> Report:
+    """Show the policy at work: by licence, by reason, by source; never a text."""
+    report = Report("Screen", f"{kept:,} of {total:,} documents may be used.")
+    sources = {source for _, source in claims}
+    refused: Counter[tuple[str, str, Excluded]] = Counter()
+    reasons: Counter[str] = Counter()
+    licenses: Counter[str] = Counter()
+    for (claim, source), count in claims.items():
+        expression, reason = verdicts[claim]
+        if reason is None:
+            licenses[expression] += count
+        else:
+            reasons[f"{reason.value}: {reason.sentence}"] += count
+            wording = expression or claim.license_stated or claim.license or "nothing stated"
+            refused[source, wording, reason] += count
+    report.metrics(
+        {
+            "documents": total,
+            "allowed": kept,
+            "excluded": total - kept,
+            "sources": len(sources),
+            "sources excluded": len({source for source, _, _ in refused}),
+        }
+    )
+    if reasons:
+        report.bars(dict(reasons.most_common()), "Excluded, by reason")
+    report.bars(dict(sorted(licenses.items(), key=_by_count)[:15]), "Allowed, by licence")
+    if refused:
+        ordered = sorted(refused.items(), key=_by_count)
+        report.table(
+            [
+                {"source": source, "licence": wording[:120], "reason": reason.value, "documents": count}
+                for (source, wording, reason), count in ordered
+            ],
+            "Excluded sources",
+        )
+    report.text(
+        f"Licences that may be used: {', '.join(options.licenses)}. Highest confidentiality: "
+        f"{options.max_confidentiality}. Classes: {', '.join(options.classes)}."
+    )
+    report.text(
+        "robots.txt: " + "; ".join(f"{answer} for {count:,} documents" for answer, count in sorted(robots.items()))
+    )
+    return report
+
+
+def _by_count(entry: tuple[object, int]) -> tuple[int, str]:
+    return -entry[1], str(entry[0])
