@@ -204,8 +204,8 @@ def _too_few(survey: _Survey, usable: int, options: Curate) -> str:
     kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(found.items())) or "none"
     return (
         f"{survey.documents:,} documents give {usable} usable facts ({kinds}; {len(survey.ambiguous)} with more than "
-        f"one answer), and curate.minimum is {options.minimum}. Facts come from headings followed by a sentence of at most "
-        f"{options.answer_words} words, questions with answers (Q:/A: or a heading that ends in '?'), table rows, "
+        f"one answer), and curate.minimum is {options.minimum}. Facts come from headings followed by a sentence of at "
+        f"most {options.answer_words} words, questions with answers (Q:/A: or a heading that ends in '?'), table rows, "
         "dialogues and package metadata: add such documents, raise curate.answer_words or lower curate.minimum"
     )
 
