@@ -36,6 +36,18 @@ def load_steps(name: str) -> dict[str, PythonComponent]:
     return dict(sorted(found.items(), key=lambda item: item[0] != own))
 
 
+def describe_step(name: str) -> str:
+    """Say what a step does and how to call it on its own."""
+    described = []
+    for component in load_steps(name).values():
+        specification = component.component_spec
+        artifacts = _artifacts(component)
+        flags = [f"--in {key}=DIR" for key in specification.inputs or {} if key in artifacts]
+        flags += [f"--out {key}=DIR" for key in specification.outputs or {} if key in artifacts]
+        described.append(f"{specification.description}\n\n  headrace step {name} {' '.join(flags)} [--set key=value …]")
+    return "\n\n".join(described)
+
+
 def run_single(
     name: str,
     inputs: Mapping[str, Path],

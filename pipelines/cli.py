@@ -1,0 +1,266 @@
+"""The `headrace` command."""
+
+import importlib
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.tree import Tree
+
+from components.common.errors import HeadraceError, UsageError
+
+if TYPE_CHECKING:
+    from components.common.environment import Environment
+    from components.common.ledger import Ledger
+
+app = typer.Typer(
+    name="headrace",
+    help="From documents to a language model that is served, watched and can be rolled back.",
+    epilog="Exit codes: 0 done, 1 the work failed, 2 wrong usage, 3 a gate said no, 130 interrupted.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+ledger_app = typer.Typer(help="Verify and search the hash-chained record of every step.", no_args_is_help=True)
+new_app = typer.Typer(help="Start something new in the project.", no_args_is_help=True)
+app.add_typer(ledger_app, name="ledger")
+app.add_typer(new_app, name="new")
+
+console = Console(highlight=False)
+
+Home = Annotated[Path, typer.Option(help="Folder for local state.")]
+DEFAULT_HOME = Path(".headrace")
+
+
+def main() -> None:
+    """Run the command; a person's mistake is one line, an exit code and no traceback."""
+    try:
+        app(standalone_mode=False)
+    except HeadraceError as error:
+        Console(stderr=True, highlight=False).print(f"[bold red]headrace:[/] {error}", soft_wrap=True)
+        sys.exit(error.exit_code)
+    except (KeyboardInterrupt, typer.Abort):
+        Console(stderr=True).print("[bold]headrace:[/] interrupted; what was finished is kept, run again to go on")
+        sys.exit(130)
+    except typer.Exit as ended:
+        sys.exit(ended.exit_code)
+
+
+@app.command()
+def run(
+    overrides: Annotated[
+        list[str] | None, typer.Argument(help="Recipe overrides, such as model.tune.epochs=3.")
+    ] = None,
+    docs: Annotated[Path | None, typer.Option(help="Use the documents in this folder as the corpus.")] = None,
+    recipe: Annotated[str, typer.Option(help="A recipe file, or the name of one in pipelines/recipes.")] = "default",
+    home: Home = DEFAULT_HOME,
+) -> None:
+    """Run the whole line on this machine: documents to a served model.
+
+    Steps that were done before with the same code, options and inputs are reused. The model stays served for
+    `headrace chat` until `headrace serve down`.
+    """
+    from pipelines.display import Display
+    from pipelines.line import run_line
+    from pipelines.recipe import local_recipe
+    from pipelines.summary import print_summary
+
+    environment = _local(home)
+    chosen = local_recipe(recipe, overrides or [], docs)
+    with Display(console) as display:
+        finished = run_line(chosen, environment, display)
+    print_summary(console, finished, chosen, environment)
+
+
+@app.command()
+def chat(
+    prompt: Annotated[str, typer.Argument(help="Ask once and exit; without it a conversation begins.")] = "",
+    service: Annotated[str, typer.Option(help="Name of the served model.")] = "",
+    home: Home = DEFAULT_HOME,
+) -> None:
+    """Talk to the served model."""
+    from components.release.rollout import StandardRollout
+    from serving.chat import chat as talk
+
+    environment = _local(home)
+    talk(f"{environment.serving.gateway}/openai/v1", StandardRollout(environment, service).service, prompt)
+
+
+@app.command("compile")
+def compile_(
+    check: Annotated[bool, typer.Option("--check", help="Fail if the committed YAML is stale.")] = False,
+) -> None:
+    """Compile the pipelines to pipelines/compiled/*.yaml, the same bytes on every machine."""
+    from pipelines.compile import COMPILED, check_compiled, write_compiled
+
+    if check:
+        check_compiled()
+        console.print(f"{COMPILED.name}: current")
+        return
+    changed = write_compiled()
+    for path in changed:
+        console.print(f"wrote {path.name}")
+    if not changed:
+        console.print("nothing changed")
+
+
+@app.command()
+def cut(
+    images: Annotated[Path, typer.Option(help="Image lock: data, model and release as NAME@sha256:DIGEST.")],
+) -> None:
+    """Freeze the compiled pipelines as a release, with images pinned by digest."""
+    from pipelines.release import cut_release
+
+    console.print(str(cut_release(images)))
+
+
+@app.command()
+def step(
+    name: Annotated[str, typer.Argument(help="AREA/NAME; without it the steps are listed.")] = "",
+    inputs: Annotated[list[str] | None, typer.Option("--in", help="name=DIR, once per input.")] = None,
+    outputs: Annotated[list[str] | None, typer.Option("--out", help="name=DIR, once per output.")] = None,
+    options: Annotated[list[str] | None, typer.Option("--set", help="key=value, once per option.")] = None,
+    home: Home = DEFAULT_HOME,
+) -> None:
+    """Run any one step on its own; with only a name, say what it takes."""
+    from pipelines import single
+
+    if not name:
+        for known in single.step_names():
+            console.print(known)
+    elif not inputs and not outputs:
+        console.print(single.describe_step(name))
+    else:
+        metrics = single.run_single(
+            name,
+            {key: Path(value) for key, value in single.parse_pairs(inputs or [], "--in").items()},
+            {key: Path(value) for key, value in single.parse_pairs(outputs or [], "--out").items()},
+            single.parse_options(options or []),
+            _local(home),
+        )
+        console.print_json(json.dumps(metrics))
+
+
+@app.command("import")
+def import_(
+    file: Annotated[Path, typer.Argument(help="JSON Lines; each line an object with at least `text`.")],
+    directory: Annotated[Path, typer.Argument(help="Where to write the documents.")],
+    source: Annotated[str, typer.Option(help="Id of a declared source.")],
+    sources: Annotated[Path, typer.Option(help="The file that declares it.")] = Path("pipelines/recipes/sources.yaml"),
+) -> None:
+    """Turn JSON Lines into documents of a declared source."""
+    from components.data.jsonl import import_jsonl
+    from components.data.sources import load_sources
+
+    declared = {known.id: known for known in load_sources(sources)}
+    if source not in declared:
+        raise UsageError(f"{sources}: no source {source!r} is declared; declared: {', '.join(declared)}")
+    count = import_jsonl(file, directory, declared[source])
+    console.print(f"{count:,} documents of {source} in {directory}")
+
+
+@app.command()
+def doctor(home: Home = DEFAULT_HOME) -> None:
+    """Say what this machine lacks, and what to type."""
+    from pipelines.doctor import examine
+
+    findings = examine(_local(home))
+    for finding in findings:
+        mark = "[green]✓[/]" if finding.ok else "[red]✗[/]"
+        console.print(f"{mark} {finding.what}" + (f"  →  {finding.fix}" if not finding.ok else ""), soft_wrap=True)
+    if not all(finding.ok for finding in findings):
+        raise HeadraceError("this machine lacks something; the lines marked ✗ say what to type")
+
+
+@app.command()
+def reference(
+    check: Annotated[bool, typer.Option("--check", help="Fail if a generated table is stale.")] = False,
+) -> None:
+    """Write the recipe reference and every step's parameter table from the code."""
+    from pipelines.reference import check_reference, write_reference
+
+    if check:
+        check_reference()
+        console.print("reference: current")
+        return
+    for path in write_reference():
+        console.print(f"wrote {path}")
+
+
+@ledger_app.command()
+def verify(home: Home = DEFAULT_HOME) -> None:
+    """Check every entry, link, signature and every byte of every recorded artifact."""
+    ledger = _ledger(home)
+    with console.status("hashing every recorded artifact …"):
+        findings = ledger.verify()
+        count = sum(1 for _ in ledger.entries())
+    for finding in findings:
+        console.print(f"[red]✗[/] {finding.subject}: {finding.problem}", soft_wrap=True)
+    if findings:
+        raise HeadraceError(f"the ledger does not hold: {len(findings)} findings")
+    if not count:
+        raise HeadraceError(f"there is no ledger in {home} yet; `headrace run` makes one")
+    console.print(f"[green]✓[/] {count} entries, their links, signatures and artifacts hold")
+
+
+@ledger_app.command("trace")
+def trace_(
+    subject: Annotated[str, typer.Argument(help="A document id, version, served revision or entry; 8 characters do.")],
+    home: Home = DEFAULT_HOME,
+) -> None:
+    """Show what something was made from, and what it went into."""
+    from components.common.trace import Link, trace
+
+    answer = trace(_ledger(home), subject)
+    tree = Tree(f"[bold]{answer.kind}[/] {subject}")
+
+    def grow(title: str, links: list[Link]) -> None:
+        branch = tree.add(f"[bold]{title}[/]" + ("" if links else ": nothing"))
+        for link in links:
+            heads = f"  [green]{', '.join(link.heads)}[/]" if link.heads else ""
+            note = f"  {link.note}" if link.note else ""
+            branch.add(f"{link.stage}  [dim]{link.entry[:12]}[/]{note}{heads}")
+
+    grow("made from", answer.made_from)
+    grow("found in" if answer.kind == "document" else "made by", answer.found)
+    grow("went into", answer.went_into)
+    console.print(tree, soft_wrap=True)
+
+
+@new_app.command("step")
+def new_step(name: Annotated[str, typer.Argument(help="AREA/NAME of the new step.")]) -> None:
+    """Scaffold a step: interface, options, work, README and test."""
+    from pipelines.scaffold import scaffold_step
+
+    for path in scaffold_step(name):
+        console.print(f"wrote {path}")
+
+
+def _local(home: Path) -> "Environment":
+    from components.common.environment import load_environment
+
+    return load_environment("local", home)
+
+
+def _ledger(home: Path) -> "Ledger":
+    from components.common.ledger import Ledger
+    from components.common.store import open_store
+
+    environment = _local(home)
+    return Ledger(open_store(environment.store), Path(environment.signing_key))
+
+
+def _mount_serving() -> None:
+    serving = importlib.import_module("serving.cli")
+    app.add_typer(serving.serve_app, name="serve")
+    app.add_typer(serving.rollout_app, name="rollout")
+
+
+_mount_serving()
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,221 @@
+"""`headrace run`: the whole line on this machine, one pipeline after the other."""
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import yaml
+
+from components.common.documents import read_table
+from components.common.environment import Environment
+from components.common.errors import GateHold, HeadraceError
+from components.common.recipes import Recipe
+from components.common.report import Report
+from components.data.ingest.read import fingerprint
+from components.release.rollout import Rollout, StandardRollout
+from components.release.services import InferenceServices
+from pipelines.display import Display
+from pipelines.local_run import PipelineRun, StepRun, run_pipeline
+from pipelines.rehearse import Rehearsal, rehearse, report_rehearsal
+from serving.plane.client import plane_of
+
+BUDGETS = Path(__file__).parent / "budgets.yaml"
+
+
+@dataclass(frozen=True)
+class LineRun:
+    """What a run of the line came to."""
+
+    decision: str
+    verdict: str
+    rollout: Rollout
+    rehearsal: Rehearsal | None
+    report: Path
+    seconds: float
+
+
+def run_line(recipe: Recipe, environment: Environment, display: Display) -> LineRun:
+    """Run the line: base model served, dataset, tuning, evaluation, gate, canary, traffic, promotion.
+
+    Args:
+        recipe: What to do.
+        environment: Where; its serving mode is `plane`.
+        display: Shows how the run is getting on.
+
+    Raises:
+        GateHold: The gate said no; nothing was published. The report says why.
+        HeadraceError: A step failed, or another run is under way.
+    """
+    home = Path(environment.home)
+    began = datetime.now()
+    folder = home / "runs" / f"{began:%Y-%m-%d-%H%M%S}"
+    with _only_run(home), _served(environment, display):
+        folder.mkdir(parents=True)
+        arguments = {
+            "recipe": _observed(recipe).parameter(),
+            "environment": environment.model_dump(mode="json"),
+        }
+        runs: list[PipelineRun] = []
+        with (folder / "run.log").open("w", encoding="utf-8") as log:
+            for name in _pipelines(recipe, environment):
+                display.say(f"[bold]{name}[/]")
+                runs.append(run_pipeline(name, arguments, home, log, display))
+        released = runs[-1]
+        decision = released.outputs["decision"]
+        rehearsal = None
+        rollout = StandardRollout(environment, recipe.release.publish.name).status()
+        if decision == "release" and rollout.candidate and rollout.wanted:
+            rehearsal = _rehearse(released, recipe, environment, display)
+            rollout = StandardRollout(environment, recipe.release.publish.name).status()
+        seconds = (datetime.now() - began).total_seconds()
+        verdict = _verdict(released)
+        report = folder / "report.html"
+        _write_report(report, recipe, runs, decision, verdict, rollout, rehearsal, seconds)
+    if decision != "release":
+        raise GateHold(f"the gate holds this model: {verdict}; nothing was published; report: {report}")
+    return LineRun(decision, verdict, rollout, rehearsal, report, seconds)
+
+
+@contextmanager
+def _only_run(home: Path) -> Iterator[None]:
+    home.mkdir(parents=True, exist_ok=True)
+    with (home / "run.lock").open("a+") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            lock.seek(0)
+            owner = lock.read().strip() or "unknown"
+            raise HeadraceError(
+                f"another run is under way in {home} (process {owner}); wait for it, or stop it with `kill {owner}`"
+            ) from error
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+        yield
+
+
+@contextmanager
+def _served(environment: Environment, display: Display) -> Iterator[None]:
+    """Have the plane up; take it down again if the run that started it is interrupted."""
+    plane = plane_of(environment)
+    started = plane.start()
+    if started:
+        display.say(f"serving plane up: {environment.serving.gateway}")
+    try:
+        yield
+    except KeyboardInterrupt:
+        if started:
+            plane.stop()
+        raise
+
+
+def _pipelines(recipe: Recipe, environment: Environment) -> list[str]:
+    """The base model goes first where nothing is served yet, so that the tuned one has a stable revision to meet."""
+    served = InferenceServices(environment.serving).get(recipe.release.publish.name)
+    return ["release_line"] if served else ["publish_base", "release_line"]
+
+
+def _observed(recipe: Recipe) -> Recipe:
+    """Note what the sources look like now, so that a cached ingest notices when they change."""
+    ingest = recipe.data.ingest
+    seen = ingest.model_copy(update={"observed": fingerprint(ingest.sources)})
+    return recipe.model_copy(update={"data": recipe.data.model_copy(update={"ingest": seen})})
+
+
+def _step(run: PipelineRun, name: str) -> StepRun:
+    return next(step for step in run.steps if step.name == name)
+
+
+def _artifact(run: PipelineRun, step: str, name: str) -> Path:
+    report = _step(run, step).report
+    if report is None:
+        raise HeadraceError(f"{step} left no report, so its outputs cannot be found; see the run's log")
+    return report.parent / name
+
+
+def _verdict(run: PipelineRun) -> str:
+    verdict = json.loads((_artifact(run, "gate", "verdict") / "verdict.json").read_text("utf-8"))
+    return verdict["reason"]
+
+
+def _rehearse(run: PipelineRun, recipe: Recipe, environment: Environment, display: Display) -> Rehearsal:
+    messages = read_table(_artifact(run, "curate", "questions"), ["messages"]).column("messages").to_pylist()
+    questions = [dialogue[0]["content"] for dialogue in messages]
+    display.say("[bold]rollout[/]")
+    display.begin(1)
+    step = StepRun("traffic")
+    display.started(step)
+    try:
+        return rehearse(
+            environment,
+            recipe.release.publish.name,
+            questions,
+            recipe.traffic,
+            lambda phase, done, total: display.progressed(step, done, total, f"{phase}: {done}/{total} requests"),
+        )
+    finally:
+        step.state = "done"
+        display.finished(step)
+
+
+def _write_report(
+    path: Path,
+    recipe: Recipe,
+    runs: list[PipelineRun],
+    decision: str,
+    verdict: str,
+    rollout: Rollout,
+    rehearsal: Rehearsal | None,
+    seconds: float,
+) -> None:
+    outcome = "released" if decision == "release" else "held by the gate"
+    report = Report(f"Headrace: {recipe.name}", f"The model was {outcome}: {verdict}")
+    metrics = {
+        "Decision": decision,
+        "Stable revision": rollout.stable,
+        "Minutes": round(seconds / 60, 1),
+        "Steps": sum(len(run.steps) for run in runs),
+        "Reused": sum(step.state == "cached" for run in runs for step in run.steps),
+    }
+    if rehearsal:
+        metrics["Failed requests"] = rehearsal.failed
+    report.metrics(metrics)
+    report.heading("Steps")
+    for run in runs:
+        for step in run.steps:
+            if step.report and step.report.is_file():
+                note = "reused" if step.state == "cached" else f"{step.seconds:.1f} s"
+                report.section(Report.load(step.report.read_text("utf-8")), note)
+    if rehearsal:
+        report.heading("Rollout")
+        report.section(report_rehearsal(rehearsal), folded=False)
+    report.heading("Time and memory")
+    report.table(usage(runs), "Against the budget of each step on two cores")
+    partial = path.with_suffix(".partial")
+    partial.write_text(report.html(), "utf-8")
+    partial.rename(path)
+
+
+def usage(runs: list[PipelineRun]) -> list[dict[str, str | float]]:
+    """Wall time and peak memory of every step beside its budget."""
+    budgets = yaml.safe_load(BUDGETS.read_text("utf-8"))
+    rows: list[dict[str, str | float]] = []
+    for run in runs:
+        for step in run.steps:
+            budget = budgets.get(step.name, {})
+            rows.append(
+                {
+                    "pipeline": run.name,
+                    "step": step.name,
+                    "seconds": "reused" if step.state == "cached" else round(step.seconds, 1),
+                    "budget s": budget.get("seconds", ""),
+                    "peak MiB": round(step.metrics.get("peak_mib", 0)),
+                    "budget MiB": budget.get("mib", ""),
+                }
+            )
+    return rows
