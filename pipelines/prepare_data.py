@@ -27,9 +27,9 @@ def prepare_data(recipe: dict, environment: dict) -> dsl.Dataset:
     parts = plan(options=recipe, environment=environment).outputs
     ingested = ingest(options=parts["ingest"], environment=environment)
     parsed = parse(documents=ingested.outputs["documents"], options=parts["parse"], environment=environment)
-    screened = screen(documents=parsed.outputs["parsed"], options=parts["screen"], environment=environment)
-    masked = mask(documents=screened.outputs["allowed"], options=parts["mask"], environment=environment)
-    filtered = keep_good(documents=masked.outputs["masked"], options=parts["filter"], environment=environment)
+    screened = screen(parsed=parsed.outputs["parsed"], options=parts["screen"], environment=environment)
+    masked = mask(allowed=screened.outputs["allowed"], options=parts["mask"], environment=environment)
+    filtered = keep_good(masked=masked.outputs["masked"], options=parts["filter"], environment=environment)
     unique = deduplicate(documents=filtered.outputs["kept"], options=parts["deduplicate"], environment=environment)
     mixed = mix(documents=unique.outputs["unique"], options=parts["mix"], environment=environment)
     carded = card(documents=mixed.outputs["mixed"], options=parts["card"], environment=environment)

