@@ -1,0 +1,340 @@
+"""Finds personal data in a text: where, of which kind, and a canonical form of it.
+
+Two stages. One google-re2 alternation over all kinds finds where anything may begin, in one pass and in linear time;
+at those few places each kind's own pattern and its check (checksum, calendar, network) decide. Patterns see an ASCII
+shadow of the text with one byte for each character: full-width forms and typographic dashes are folded, everything else
+beyond ASCII is `?`. So a Korean particle right behind a number is a border like any other; Unicode's `\\b` sees none there.
+"""
+
+import datetime
+import ipaddress
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import re2
+
+from components.data.mask.options import Kind
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Personal data in a text: `text[start:end]`."""
+
+    start: int
+    end: int
+    kind: Kind
+    canonical: str
+
+
+@dataclass(frozen=True)
+class _Detector:
+    """How one form of one kind of personal data looks.
+
+    Attributes:
+        kind: The kind.
+        pattern: What it looks like, in the syntax that `re` and RE2 share.
+        check: From the match and the shadow around it to the canonical form, or '' if it is something else.
+        joined: Whether letters may touch its left end (`tel010-…`), as they may where separators make it unmistakable.
+    """
+
+    kind: Kind
+    pattern: bytes
+    check: Callable[[re.Match[bytes], bytes], str]
+    joined: bool = False
+
+
+def find(text: str, kinds: Sequence[Kind], keep_examples: bool = True) -> Iterator[Finding]:
+    """Find personal data, in order and without overlaps.
+
+    Args:
+        text: Any text.
+        kinds: The kinds to look for.
+        keep_examples: Pass over addresses that belong to nobody.
+    """
+    locate, confirm = _engine(tuple(kinds))
+    shadow = shadow_of(text)
+    position = 0
+    while match := locate.search(shadow, position):
+        start = match.start() + 1
+        found = _confirm(shadow, start, confirm)
+        if found is None:
+            position = start
+            continue
+        kind, end, canonical = found
+        position = end - 1
+        if not (keep_examples and _is_example(kind, canonical)):
+            yield Finding(start - 1, end - 1, kind, canonical)
+
+
+def shadow_of(text: str) -> bytes:
+    """Write a text as ASCII, one byte a character, behind a line break that gives the first one a left neighbour."""
+    if not text.isascii():
+        text = text.translate(_FOLDS)
+    return b"\n" + text.encode("ascii", "replace")
+
+
+_FOLDS = {
+    **{code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)},  # full-width ASCII
+    **dict.fromkeys((0x2010, 0x2011, 0x2012, 0x2013, 0x2014, 0x2015, 0x2212, 0x30FC, 0xFE63), ord("-")),
+    **dict.fromkeys((0x00A0, 0x2002, 0x2003, 0x2007, 0x2009, 0x202F, 0x3000), ord(" ")),
+}
+
+
+def _confirm(
+    shadow: bytes, start: int, detectors: list[tuple[_Detector, re.Pattern[bytes]]]
+) -> tuple[Kind, int, str] | None:
+    touched = shadow[start - 1 : start].isalnum()
+    for detector, pattern in detectors:
+        match = pattern.match(shadow, start) if detector.joined or not touched else None
+        while match:
+            canonical = detector.check(match, shadow)
+            if canonical:
+                return detector.kind, match.end(), canonical
+            # Another number may follow behind a space or a hyphen: try without the last group.
+            shorter = max(match[0].rfind(separator) for separator in (b" ", b"-", b"."))
+            match = pattern.match(shadow, start, start + shorter) if shorter > 0 else None
+    return None
+
+
+# E-mail ----------------------------------------------------------------------------------------------
+
+_LOCAL = rb"[A-Za-z0-9_%+.-]+(?:'[A-Za-z0-9_%+.-]+)*"
+_LABEL = rb"[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?"
+_AT = rb"(?:@|\s?[\[({<]\s?(?:at|AT|At)\s?[\])}>]\s?)"
+_DOT = rb"(?:\.|\s?[\[({<]\s?(?:dot|DOT|Dot)\s?[\])}>]\s?)"
+_EMAIL = _LOCAL + _AT + _LABEL + rb"(?:" + _DOT + _LABEL + rb")*" + _DOT + rb"[A-Za-z]{2,24}"
+_FILES = re.compile(r".*\.(?:css|csv|gif|html?|ico|jpe?g|jsx?|json|png|svg|toml|tsx|txt|webp|xml|ya?ml)")
+
+
+def _email(match: re.Match[bytes], shadow: bytes) -> str:
+    address = re.sub(r"\s", "", match[0].decode("ascii").lower())
+    address = re.sub(r"[\[({<]at[\])}>]", "@", address)
+    address = re.sub(r"[\[({<]dot[\])}>]", ".", address)
+    local, _, domain = address.rpartition("@")
+    if _FILES.fullmatch(domain):  # icon@2x.png
+        return ""
+    if local == "git" and shadow[match.end() : match.end() + 1] in (b":", b"/"):  # an address of repositories
+        return ""
+    return address
+
+
+# Telephone -------------------------------------------------------------------------------------------
+
+_MOBILE = rb"(?:(?:\+|00)82[ .-]?\(?0?\)?|\(?0)1[016789]\)?[ .-]?[0-9]{3,4}[ .-]?[0-9]{4}"
+_LANDLINE = rb"\(?0(?:2|3[1-3]|4[1-4]|5[1-5]|6[1-4]|70|80|50[2-8]?)(?:\) ?|[.-])[0-9]{3,4}[.-][0-9]{4}"
+_INTERNATIONAL = rb"(?:\+|00)[1-9][0-9]{0,2}(?:[ .()-]{0,3}[0-9]){6,13}"
+_NORTH_AMERICAN = rb"(?:1[ .-])?(?:\([2-9][0-9]{2}\) ?|[2-9][0-9]{2}[.-])[2-9][0-9]{2}[.-][0-9]{4}"
+
+
+def _digits(match: re.Match[bytes]) -> str:
+    return re.sub(rb"[^0-9]", b"", match[0]).decode("ascii")
+
+
+def _whole(match: re.Match[bytes], shadow: bytes) -> bool:
+    """Tell a number that stands for itself from a part of a longer number, a decimal or an identifier."""
+    after = shadow[match.end() : match.end() + 2]
+    if match[0].isdigit():
+        before = shadow[max(0, match.start() - 2) : match.start()]
+        return not (re.search(rb"[A-Za-z_]$|[0-9][.,-]$", before) or re.match(rb"[0-9A-Za-z_]|[.,][0-9]", after))
+    return not after[:1].isdigit()
+
+
+def _mobile(match: re.Match[bytes], shadow: bytes) -> str:
+    if not _whole(match, shadow) or not _parentheses(match[0]):
+        return ""
+    digits = re.sub(r"^(?:00)?820?", "0", _digits(match))
+    if match[0].isdigit() and (len(digits) != 11 or not digits.startswith("010") or set(digits) <= {"0", "1"}):
+        return ""
+    return digits
+
+
+def _landline(match: re.Match[bytes], shadow: bytes) -> str:
+    inside = re.search(rb"[0-9][.-]$", shadow[max(0, match.start() - 2) : match.start()])
+    return _digits(match) if not inside and _whole(match, shadow) and _parentheses(match[0]) else ""
+
+
+def _international(match: re.Match[bytes], shadow: bytes) -> str:
+    digits = _digits(match).removeprefix("00")
+    groups = re.findall(rb"[0-9]+", match[0])
+    separators = re.sub(rb"[0-9+]", b"", match[0])
+    if not _whole(match, shadow) or not _parentheses(match[0]) or not 8 <= len(digits) <= 15:
+        return ""
+    if not separators and (match[0].startswith(b"00") or len(digits) < 10):
+        return ""
+    if separators == b"." or any(len(group) == 1 for group in groups[2:]):  # +1.2345678, +1-2-3-4-5-6-7-8
+        return ""
+    return re.sub(r"^820?", "0", digits)
+
+
+def _north_american(match: re.Match[bytes], shadow: bytes) -> str:
+    before = shadow[max(0, match.start() - 2) : match.start()]
+    after = shadow[match.end() : match.end() + 2]
+    if not _whole(match, shadow) or re.fullmatch(rb"[0-9A-Fa-f][.-]", before) or re.fullmatch(rb"[.-][0-9]", after):
+        return ""
+    return _digits(match)[-10:]
+
+
+def _parentheses(number: bytes) -> bool:
+    return number.count(b"(") <= number.count(b")") <= 1 and not number.endswith(b")")
+
+
+# Resident and foreigner registration numbers ---------------------------------------------------------
+
+_RESIDENT = rb"[0-9]{2}[01][0-9][0-3][0-9](?: ?- ?| )?[0-9][0-9]{6}"
+_CENTURY = {
+    "9": 1800,
+    "0": 1800,
+    "1": 1900,
+    "2": 1900,
+    "5": 1900,
+    "6": 1900,
+    "3": 2000,
+    "4": 2000,
+    "7": 2000,
+    "8": 2000,
+}
+
+
+def _resident(match: re.Match[bytes], shadow: bytes) -> str:
+    digits = _digits(match)
+    if not _whole(match, shadow):
+        return ""
+    try:
+        born = datetime.date(_CENTURY[digits[6]] + int(digits[:2]), int(digits[2:4]), int(digits[4:6]))
+    except ValueError:
+        return ""
+    if b"-" in match[0]:
+        # Since October 2020 all digits behind the first are random, also for people who get a new number: the checksum
+        # cannot clear what has the form and a date in it.
+        return digits
+    if born.year >= 2040:  # Korean barcodes begin with 880 and often hold a date
+        return ""
+    return digits if born >= datetime.date(2020, 10, 1) or has_resident_checksum(digits) else ""
+
+
+def has_resident_checksum(digits: str) -> bool:
+    """Verify the check digit of a resident (…1-4) or foreigner (…5-8) registration number given before October 2020."""
+    weighted = sum(
+        int(digit) * weight for digit, weight in zip(digits, (2, 3, 4, 5, 6, 7, 8, 9, 2, 3, 4, 5), strict=False)
+    )
+    shift = 13 if digits[6] in "5678" else 11
+    return (shift - weighted % 11) % 10 == int(digits[12])
+
+
+# Payment cards ---------------------------------------------------------------------------------------
+
+_CARD = (
+    rb"(?:[0-9]{4}[ -][0-9]{4}[ -][0-9]{4}[ -][0-9]{4}(?:[ -][0-9]{1,3})?|3[47][0-9]{2}[ -][0-9]{6}[ -][0-9]{5}"
+    rb"|3[0689][0-9]{2}[ -][0-9]{6}[ -][0-9]{4}|[0-9]{13,19})"
+)
+_ISSUERS = re.compile(
+    r"4(?:\d{12}|\d{15}|\d{18})|(?:5[1-5]\d\d|222[1-9]|22[3-9]\d|2[3-6]\d\d|27[01]\d|2720)\d{12}|3[47]\d{13}"
+    r"|3(?:0[0-5]|[689]\d)\d{11}|35\d{14}|(?:6011|65\d\d|64[4-9]\d)\d{12}|62\d{14,17}|9\d{15}"
+)
+
+
+def _card(match: re.Match[bytes], shadow: bytes) -> str:
+    digits = _digits(match)
+    domestic = digits[0] == "9"  # issued for use in Korea only; too common a first digit to believe without separators
+    if not _whole(match, shadow) or (domestic and match[0].isdigit()):
+        return ""
+    return digits if _ISSUERS.fullmatch(digits) and has_luhn_checksum(digits) else ""
+
+
+def has_luhn_checksum(digits: str) -> bool:
+    """Verify the check digit of a payment card."""
+    total = sum(
+        int(digit) if index % 2 == 0 else sum(divmod(2 * int(digit), 10)) for index, digit in enumerate(digits[::-1])
+    )
+    return total % 10 == 0 and len(set(digits)) > 1
+
+
+# Internet addresses ----------------------------------------------------------------------------------
+
+_IPV4 = rb"(?:[0-9]{1,3}\.){3}[0-9]{1,3}"
+_IPV6 = rb"[0-9A-Fa-f]{0,4}(?::[0-9A-Fa-f]{0,4}){2,7}(?:(?:\.[0-9]{1,3}){3})?"
+_VERSION = re.compile(rb"(?:\bv|\bversion\W{0,5}|\brelease\W{0,3}|[=<>~!]=|[\^~])\s?$", re.IGNORECASE)
+
+
+def _ipv4(match: re.Match[bytes], shadow: bytes) -> str:
+    before, after = shadow[max(0, match.start() - 16) : match.start()], shadow[match.end() : match.end() + 2]
+    if re.search(rb"[0-9]\.$", before) or re.match(rb"[0-9A-Za-z_]|\.[0-9]", after) or _VERSION.search(before):
+        return ""
+    if re.search(rb"[A-Za-z0-9]-$", before) and re.match(rb"[.-][A-Za-z]", after):  # name-1.2.3.40.tar.gz
+        return ""
+    parts = match[0].split(b".")
+    if any(int(part) > 255 or (len(part) > 1 and part.startswith(b"0")) for part in parts):
+        return ""
+    if parts[0] == b"0" or all(len(part) == 1 for part in parts):  # 1.2.3.4 is a version or a section far more often
+        return ""
+    return match[0].decode("ascii")
+
+
+def _ipv6(match: re.Match[bytes], shadow: bytes) -> str:
+    text = match[0].decode("ascii")
+    if re.match(rb"[0-9A-Za-z_:]", shadow[match.end() :]) or shadow[match.start() - 1 : match.start()] == b":":
+        return ""
+    groups = [group for group in text.split(":") if group]
+    try:
+        address = ipaddress.IPv6Address(text)
+    except ValueError:
+        return ""
+    # Short forms such as a::b and 1::2 are names and slices.
+    prefixed = len(groups) >= 2 and re.match(r"[23][0-9a-f]{3}:|f[cd][0-9a-f]{2}:|fe[89ab][0-9a-f]:", text.lower())
+    long = len(groups) >= 3 and any(character.isdigit() for character in text)
+    return str(address) if prefixed or long else ""
+
+
+# All together ----------------------------------------------------------------------------------------
+
+_DETECTORS = (
+    _Detector("email", _EMAIL, _email),
+    _Detector("resident_number", _RESIDENT, _resident, joined=True),
+    _Detector("card", _CARD, _card, joined=True),
+    _Detector("phone", _MOBILE, _mobile, joined=True),
+    _Detector("phone", _LANDLINE, _landline),
+    _Detector("phone", _INTERNATIONAL, _international),
+    _Detector("phone", _NORTH_AMERICAN, _north_american),
+    _Detector("ip", _IPV4, _ipv4),
+    _Detector("ip", _IPV6, _ipv6),
+)
+
+
+@cache
+def _engine(kinds: tuple[Kind, ...]) -> tuple[Any, list[tuple[_Detector, re.Pattern[bytes]]]]:
+    """Compile the alternation that locates and the patterns that confirm."""
+    chosen = [detector for detector in _DETECTORS if detector.kind in kinds]
+    options = re2.Options()
+    options.encoding = re2.Options.Encoding.LATIN1
+    options.never_capture = True
+    forms = [(rb"[^0-9]" if one.joined else rb"[^0-9A-Za-z]") + rb"(?:" + one.pattern + rb")" for one in chosen]
+    locate = re2.compile(b"|".join(forms) or rb"\z.", options)
+    return locate, [(detector, re.compile(detector.pattern)) for detector in chosen]
+
+
+_EXAMPLE_DOMAINS = re.compile(r"(?:.*\.)?(?:example\.(?:com|net|org|edu)|example|test|invalid|localhost)")
+_EXAMPLE_NETWORKS = [
+    ipaddress.ip_network(network)
+    for network in (
+        "127.0.0.0/8",
+        "192.0.2.0/24",
+        "198.51.100.0/24",
+        "203.0.113.0/24",
+        "255.0.0.0/8",
+        "::1/128",
+        "2001:db8::/32",
+        "3fff::/20",
+    )
+]
+
+
+def _is_example(kind: Kind, canonical: str) -> bool:
+    if kind == "email":
+        return bool(_EXAMPLE_DOMAINS.fullmatch(canonical.rpartition("@")[2]))
+    if kind == "ip":
+        address = ipaddress.ip_address(canonical)
+        return any(address in network for network in _EXAMPLE_NETWORKS if network.version == address.version)
+    return False
