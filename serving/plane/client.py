@@ -9,11 +9,13 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import psutil
 
-from components.common.errors import HeadraceError
+from components.common.environment import Environment
+from components.common.errors import HeadraceError, UsageError
 from serving.plane.processes import end_orphans, last_line, read_pid
 
 
@@ -25,6 +27,11 @@ class Plane:
     api_port: int = 8081
     gateway_port: int = 8080
     runtimes: Path | None = None
+
+    @property
+    def gateway_url(self) -> str:
+        """Base URL that clients call."""
+        return f"http://127.0.0.1:{self.gateway_port}"
 
     @property
     def pid(self) -> int:
@@ -111,3 +118,18 @@ class Plane:
             return answer.json()
         except (httpx.HTTPError, ValueError) as error:
             raise HeadraceError("the serving plane is not running; start it with `headrace serve up`") from error
+
+
+def plane_of(environment: Environment) -> Plane:
+    """Return the plane that an environment describes.
+
+    Raises:
+        UsageError: The environment is served by a cluster, or a URL has no port.
+    """
+    serving = environment.serving
+    if serving.mode != "plane":
+        raise UsageError(f"environment {environment.name} is served by a cluster ({serving.mode}), not by a plane")
+    api, gateway = urlsplit(serving.api).port, urlsplit(serving.gateway).port
+    if not (api and gateway):
+        raise UsageError(f"environment {environment.name}: serving.api and serving.gateway must be URLs with a port")
+    return Plane(Path(environment.home) / "plane", api, gateway)

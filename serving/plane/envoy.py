@@ -30,7 +30,7 @@ _NOTHING = "nothing"
 # Only requests that never reached a predictor are tried again, for about as long as a predictor takes to restart.
 _RETRY = {
     "retry_on": "connect-failure",
-    "num_retries": 10,
+    "num_retries": 30,
     "retry_back_off": {"base_interval": "0.05s", "max_interval": "1s"},
 }
 

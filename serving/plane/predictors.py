@@ -152,7 +152,7 @@ class Predictor:
         self.reason = "CrashLoopBackOff" if deaths >= _CRASH_LOOP else "Exited"
         if status is not None:
             how = f"was killed by signal {-status}" if status < 0 else f"exited with status {status}"
-            times = f" for the {deaths}th time" if deaths >= _CRASH_LOOP else ""
+            times = f", {deaths} times in a row" if deaths > 1 else ""
             last = self.child.last_line()
             self.message = f"the predictor {how}{times}" + (f"; its last line: {last}" if last else "")
         self._changed()

@@ -1,0 +1,89 @@
+"""Manifests: what is rendered is valid, and what is wrong is found with its path."""
+
+import copy
+from typing import Any
+
+import pytest
+
+from components.release.manifest import DEPLOYMENT_MODE, render, render_predictor, violations
+
+
+def predictor(name: str, **fields: Any) -> dict[str, Any]:
+    rendered = render_predictor(
+        name=name,
+        storage_uri=f"file:///models/tiny/{name}",
+        replicas=1,
+        resources={"cpu": "1", "memory": "1Gi"},
+        arguments=["--slots", "2"],
+        annotations={"headrace.dev/model": f"tiny/{name}"},
+    )
+    return {**rendered, **fields}
+
+
+def service(*canaries: tuple[Any, dict[str, Any]]) -> dict[str, Any]:
+    manifest = render("chat", "default", predictor("stable"))
+    if canaries:
+        manifest["spec"]["canary"] = [{"trafficPercent": share, "predictor": canary} for share, canary in canaries]
+    return manifest
+
+
+def changed(path: str, value: Any) -> dict[str, Any]:
+    """A good manifest with one field changed."""
+    manifest = copy.deepcopy(service((10, predictor("new"))))
+    target: Any = manifest
+    *parents, last = path.split(".")
+    for part in parents:
+        target = target[int(part)] if part.isdigit() else target[part]
+    target[last] = value
+    return manifest
+
+
+def test_what_is_rendered_is_valid() -> None:
+    assert violations(service()) == []
+    assert violations(service((10, predictor("one")), (0, predictor("two")))) == []
+    assert service()["metadata"]["annotations"] == {DEPLOYMENT_MODE: "Standard"}
+    assert predictor("a")["model"]["name"] == "", "the resource definition requires the field in a canary"
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "fault"),
+    [
+        ("spec.predictr", {}, "spec.predictr: there is no such field"),
+        ("spec.predictor.model.storageURI", "x", "spec.predictor.model.storageURI: there is no such field"),
+        ("spec.canary.0.trafficPercent", "10", "spec.canary[0].trafficPercent: must be int, not str '10'"),
+        ("spec.canary.0.trafficPercent", True, "spec.canary[0].trafficPercent: must be int, not bool True"),
+        ("spec.canary.0.trafficPercent", -1, "spec.canary[0].trafficPercent: must be from 0 to 100, not -1"),
+        ("spec.canary.0.trafficPercent", None, "spec.canary[0].trafficPercent: must be from 0 to 100, not None"),
+        ("spec.predictor.model.args", "--slots", "spec.predictor.model.args: must be a list, not str"),
+        ("spec.predictor.model.resources.limits.cpu", ["1"], "spec.predictor.model.resources.limits[cpu]: must be str"),
+        ("spec.predictor.model.env", [{"nam": "x"}], "spec.predictor.model.env[0].nam: there is no such field"),
+        ("spec.predictor.model.modelFormat", {}, "spec.predictor.model.modelFormat.name: required"),
+        ("spec.predictor.model", None, "spec.predictor.model: required"),
+        ("spec.predictor", None, "spec.predictor: required"),
+        ("spec.predictor.canaryTrafficPercent", 10, "spec.predictor.canaryTrafficPercent: has no effect in Standard"),
+        ("spec.canary.0.predictor.name", "stable", "spec.canary[0].predictor.name: 'stable' is taken"),
+        ("spec.canary.0.predictor.name", "", "spec.canary[0].predictor.name: required"),
+        ("spec.canary.0.predictor.name", "New", "spec.canary[0].predictor.name: 'New' must be lower-case"),
+        ("spec.canary.0.predictor.name", "n" * 60, "spec.canary[0].predictor.name: chat-nnn"),
+        ("spec.canary.0.predictor.maxReplicas", 2, "spec.canary[0].predictor.maxReplicas: not allowed in a canary"),
+        ("spec.canary.0.predictor.minReplicas", 2, "spec.canary[0].predictor.minReplicas: 2 is more than the stable"),
+        ("metadata.name", "9chat", "metadata.name: '9chat' must be lower-case"),
+        ("metadata.annotations", {}, f"metadata.annotations[{DEPLOYMENT_MODE}]: spec.canary needs Standard"),
+        ("kind", "Service", "kind: must be InferenceService, not 'Service'"),
+    ],
+)
+def test_a_fault_is_found_and_named(path: str, value: Any, fault: str) -> None:
+    found = violations(changed(path, value))
+    assert len(found) == 1 and found[0].startswith(fault), found
+
+
+def test_shares_add_up_to_at_most_one_hundred() -> None:
+    assert violations(service((60, predictor("one")), (41, predictor("two")))) == [
+        "spec.canary: the percentages add up to more than 100"
+    ]
+
+
+def test_a_canary_without_traffic_says_how_many_replicas_it_keeps() -> None:
+    canary = {field: value for field, value in predictor("new").items() if field != "minReplicas"}
+    assert violations(service((5, canary))) == []
+    assert violations(service((0, canary))) == ["spec.canary[0].predictor.minReplicas: required with trafficPercent 0"]

