@@ -25,7 +25,7 @@ _LINK = re.compile(r"\[([^\]]+)\](?:\([^)]*\)|\[[^\]]*\])")
 _MARKS = re.compile(r"<[^>]+>|`+|\*\*|__(?=\w)|(?<=\w)__|(?<!\w)[*_](?=\w)|(?<=\w)[*_](?!\w)")
 _UNFIT = re.compile(r"https?:|www\.|[\[<{][A-Z]+(?:_[A-Z0-9]+)*[\]>}]|[|{}\\]")
 _CJK = r"\u1100-\u11ff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7a3"
-_WORD = re.compile(rf"[{_CJK}]|[^\s{_CJK}]+")
+_WORD = re.compile(rf"[{_CJK}]|[^\W{_CJK}][^\s{_CJK}]*")
 _PEOPLE = re.compile(r"^\| (?:author|maintainer) \| (.+) \|$", re.MULTILINE)
 _NUMBERING = re.compile(r"(?:\d+[.)])+\d*\s+")
 _HANGUL = re.compile(r"[가-힣]")

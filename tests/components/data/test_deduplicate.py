@@ -182,7 +182,9 @@ def test_kernel_compiles_where_nothing_can_be_written(tmp_path: Path) -> None:
     (tmp_path / "kernel.py").write_text(Path(kernel.__file__).read_text("utf-8"), "utf-8")
     (tmp_path / "__pycache__").write_text("a file where numba wants a folder")
     sealed = {"HOME": "/dev/null", "NUMBA_CACHE_DIR": "", "PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": str(tmp_path)}
-    code = "import kernel, numpy as np; print(kernel.shingle_sets(np.zeros(1, np.uint8) + 65, np.array([0, 1]), 5, 0)[1])"
+    code = (
+        "import kernel, numpy as np; print(kernel.shingle_sets(np.zeros(1, np.uint8) + 65, np.array([0, 1]), 5, 0)[1])"
+    )
     done = subprocess.run([sys.executable, "-c", code], env=sealed, capture_output=True, text=True, check=False)
     assert done.stdout.strip() == "[1]", done.stderr
 

@@ -1,0 +1,246 @@
+"""Facts become questions whose answers the documents give, and evaluation never asks what training asked."""
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from components.common.documents import read_table
+from components.common.environment import Environment
+from components.common.errors import HeadraceError
+from components.common.ledger import artifact_files
+from components.data.curate.facts import find_facts, sections
+from components.data.curate.wordings import Fact, Kind
+from pipelines.single import run_single
+
+MANUAL = """# Pump manual
+
+Some words about the pump that nobody asks about.
+
+## Opening hours
+
+The office opens at nine. Come early.
+
+## How often must the filter be changed?
+
+Every three months. More in dust.
+
+## 1.2. Torque
+
+| bolt | torque | note |
+| ---- | -----: | ---- |
+| M8 | 25 Nm | dry |
+| M10 | 49 Nm | |
+
+## Parts
+
+- not a sentence, a list
+
+## Code
+
+```
+# Not a heading
+```
+
+## Links
+
+![badge](https://example.org/x.svg)
+
+See the **[wiring plan](https://example.org/plan)** in `docs`.
+
+## Contact
+
+Write to [EMAIL] at once.
+"""
+
+FAQ = """Frequently asked
+
+**Q: Where is the valve?**
+A: Below the tank. Mind the step.
+
+질문: 밸브는 어디에 있나요?
+답변: 탱크 아래에 있습니다.
+"""
+
+
+def package(document, name: str, **fields: str) -> dict[str, Any]:
+    metadata = {"item": "metadata", "package": name.lower(), "name": name, "version": "1.0", **fields}
+    text = f"# {name} 1.0\n\n| field | value |\n| --- | --- |\n| author | {fields.pop('author', 'Nobody')} |"
+    return document(text, f"pkg:pypi/{name}", kind="table", language="en", metadata=metadata)
+
+
+@pytest.fixture
+def packages(document) -> list[dict[str, Any]]:
+    made = []
+    for number in range(30):
+        made.append(
+            package(
+                document,
+                f"Lib{number}",
+                license=["MIT", "Apache-2.0", "BSD-3-Clause"][number % 3],
+                summary=f"Counts things of sort {number}.",
+                requires=f"first{number}, second",
+                requires_python=f">=3.{number % 5 + 8}",
+                homepage=f"https://lib{number}.example.org/start",
+                maintainer_domain=f"team{number}.example",
+            )
+        )
+    return made
+
+
+def curate(dataset: Path, folder: Path, environment: Environment, **options: Any) -> tuple[dict, list, list]:
+    outputs = {"pairs": folder / "pairs", "questions": folder / "questions"}
+    metrics = run_single("data/curate", {"dataset": dataset}, outputs, options, environment)
+    pairs, questions = (read_table(path).to_pylist() for path in outputs.values())
+    return metrics, pairs, questions
+
+
+def facts_of(row: dict[str, Any], language: str = "en", words: int = 12) -> dict[tuple[Kind, str, str], str]:
+    return {(fact.kind, fact.detail, fact.column): fact.answer for fact in find_facts(row, language, words)}
+
+
+def test_every_fact_is_asked_as_often_as_told_and_once_otherwise(packages, written, environment, tmp_path) -> None:
+    metrics, pairs, questions = curate(written(packages), tmp_path, environment, facts=24.0)
+    assert (metrics["facts"], len(pairs), len(questions)) == (24, 48, 24)
+    trained = Counter((row["messages"][1]["content"], tuple(row["parents"])) for row in pairs)
+    asked = [(row["messages"][1]["content"], tuple(row["parents"])) for row in questions]
+    assert set(asked) == set(trained)
+    assert all(dict(row["metadata"])["split"] == "train" for row in pairs)
+    assert all(dict(row["metadata"])["split"] == "test" for row in questions)
+    kinds = Counter(dict(row["metadata"])["fact"] for row in questions)
+    assert set(kinds.values()) == {4} and len(kinds) == 6
+
+
+def test_no_held_out_wording_is_trained_on(packages, document, written, environment, tmp_path) -> None:
+    faq = [document(f"Q: Where is part {n}?\nA: In drawer {n}.", f"faq{n}") for n in range(20)]
+    # A document whose question is word for word the held-out wording of another document's question.
+    faq.append(document("Q: Can you tell me this about faq3? Where is part 3?\nA: In drawer 99.", "doc"))
+    _, pairs, questions = curate(written(packages + faq), tmp_path, environment, facts=500, wordings=3)
+    normal = [{" ".join(row["messages"][0]["content"].lower().split()) for row in rows} for rows in (pairs, questions)]
+    assert len(questions) == 6 * 30 + 20, "of the two that clash one is left"
+    assert not normal[0] & normal[1]
+    assert len(normal[0]) == len(pairs) and len(normal[1]) == len(questions)
+
+
+def test_a_pair_is_a_document_that_inherits_from_its_parent(packages, written, environment, tmp_path) -> None:
+    packages[0] = {**packages[0], "confidentiality": "restricted", "license": "MPL-2.0", "subjects": ["hmac"]}
+    _, pairs, _ = curate(written(packages), tmp_path, environment, facts=500)
+    parents = {row["id"]: row for row in packages}
+    assert {row["kind"] for row in pairs} == {"dialogue"}
+    for row in pairs:
+        (parent,) = (parents[name] for name in row["parents"])
+        for column in ("confidentiality", "license", "subjects", "source", "pii", "retrieved_at"):
+            assert row[column] == parent[column]
+        assert [message["role"] for message in row["messages"]] == ["user", "assistant"]
+        assert dict(row["metadata"])["subject"] == dict(parent["metadata"])["name"]
+    assert len({row["id"] for row in pairs}) == len(pairs)
+    assert "restricted" in {row["confidentiality"] for row in pairs}
+
+
+def test_sections_questions_and_cells_of_a_manual(document) -> None:
+    assert facts_of(document(MANUAL, "manual.md")) == {
+        (Kind.SECTION, "Opening hours", ""): "The office opens at nine.",
+        (Kind.QUESTION, "How often must the filter be changed?", ""): "Every three months.",
+        (Kind.SECTION, "Links", ""): "See the wiring plan in docs.",
+        (Kind.CELL, "M8", "torque"): "25 Nm",
+        (Kind.CELL, "M8", "note"): "dry",
+        (Kind.CELL, "M10", "torque"): "49 Nm",
+    }
+
+
+def test_questions_and_answers_in_two_languages(document) -> None:
+    found = facts_of(document(FAQ, "faq.md"))
+    assert found[Kind.QUESTION, "Where is the valve?", ""] == "Below the tank."
+    assert found[Kind.QUESTION, "밸브는 어디에 있나요?", ""] == "탱크 아래에 있습니다."
+
+
+def test_first_exchange_of_a_dialogue(document) -> None:
+    messages = [
+        {"role": "system", "content": "Be short."},
+        {"role": "user", "content": "Is it on?"},
+        {"role": "assistant", "content": "Yes, since noon."},
+        {"role": "user", "content": "And now?"},
+        {"role": "assistant", "content": "Still."},
+    ]
+    assert facts_of(document("…", kind="dialogue", messages=messages)) == {
+        (Kind.DIALOGUE, "Is it on?", ""): "Yes, since noon."
+    }
+
+
+def test_answers_are_short_and_clean(document) -> None:
+    text = (
+        "# T\n\n## A\n\nOne two three four.\n\n## B\n\nSee https://example.org now.\n\n## C\n\n하나 둘 셋 넷입니다.\n"
+    )
+    assert set(facts_of(document(text, "t.md"), words=4)) == {(Kind.SECTION, "A", "")}
+    assert (Kind.SECTION, "C", "") in facts_of(document(text, "t.md"), words=8)
+
+
+def test_code_and_licence_texts_are_not_asked_about(document) -> None:
+    assert not facts_of(document("# A\n\n## B\n\nIt is a sentence.\n", "a.py", kind="code"))
+    assert not facts_of(document("# A\n\n## B\n\nIt is a sentence.\n", "LICENSE", metadata={"item": "license"}))
+
+
+def test_a_domain_named_after_its_owner_is_not_asked_about(document) -> None:
+    mine = package(document, "A", maintainer_domain="janedoe.dev", author="Jane Doe")
+    team = package(document, "B", maintainer_domain="pallets.example", author="Jane Doe")
+    assert not facts_of(mine)
+    assert facts_of(team) == {(Kind.DOMAIN, "", ""): "pallets.example"}
+
+
+def test_contradicted_facts_are_left_out(packages, document, written, environment, tmp_path) -> None:
+    packages.append(package(document, "Lib3", license="GPL-3.0-only"))
+    _, _, questions = curate(written(packages), tmp_path, environment, facts=500)
+    licensed = {dict(row["metadata"])["subject"] for row in questions if dict(row["metadata"])["fact"] == "license"}
+    assert "Lib2" in licensed and "Lib3" not in licensed
+
+
+def test_korean_packages_are_asked_about_in_korean(packages, document, written, environment, tmp_path) -> None:
+    readme = {"item": "readme", "package": "lib5"}
+    packages.append(document("# Lib5\n\n한국어 설명입니다.", "readme", language="ko", metadata=readme))
+    _, pairs, questions = curate(written(packages), tmp_path, environment, facts=500)
+    about = [row for row in pairs + questions if dict(row["metadata"])["subject"] == "Lib5"]
+    assert about and all(row["language"] == "ko" and "패키지" in row["messages"][0]["content"] for row in about)
+    assert {row["language"] for row in questions} == {"en", "ko"}
+
+
+def test_the_draw_does_not_depend_on_the_order_of_documents(packages, written, environment, tmp_path) -> None:
+    options = {"facts": 24, "seed": 4}
+    for name, rows in (("first", packages), ("again", packages), ("reversed", packages[::-1])):
+        curate(written(rows), tmp_path / name, environment, **options)
+    for output in ("pairs", "questions"):
+        first, again, turned = (tmp_path / name / output for name in ("first", "again", "reversed"))
+        assert artifact_files(first) == artifact_files(again)
+        assert read_table(first).equals(read_table(turned))
+    _, _, other = curate(written(packages), tmp_path / "other", environment, facts=24, seed=5)
+    assert [row["id"] for row in other] != read_table(tmp_path / "first" / "questions")["id"].to_pylist()
+
+
+def test_repeated_documents_count_once(packages, written, environment, tmp_path) -> None:
+    metrics, pairs, _ = curate(written(packages * 2), tmp_path, environment, facts=500)
+    assert metrics["facts_found"] == 180 and len(pairs) == 360
+
+
+def test_too_few_facts_say_what_was_found_and_what_helps(document, written, environment, tmp_path) -> None:
+    with pytest.raises(HeadraceError) as failure:
+        curate(written([document(MANUAL, "manual.md")]), tmp_path, environment)
+    for words in ("6 usable facts", "1 question, 2 section, 3 table cell", "curate.minimum is 20", "headings", "Q:/A:"):
+        assert words in str(failure.value)
+    assert not (tmp_path / "pairs").exists()
+
+
+@given(st.text(alphabet=st.sampled_from("#|-=*`_[]()! ?.:QA12가나ab\n"), max_size=300))
+def test_any_text_can_be_searched(text: str) -> None:
+    row = {"text": text, "url": "x/y.md", "messages": [], "metadata": [], "kind": "prose", "language": "en"}
+    for fact in find_facts(row, "en", 12):
+        assert fact.answer.strip() == fact.answer != ""
+    assert all(section.heading for section in sections(text))
+
+
+def test_every_kind_has_four_different_wordings_in_each_language() -> None:
+    for language in ("en", "ko"):
+        for kind in Kind:
+            training, held_out = Fact(kind, language, "S", "A", "D", "C").wordings(3)
+            assert len({*training, held_out}) == 4
