@@ -2,7 +2,7 @@
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from components.common.errors import HeadraceError
@@ -38,7 +38,7 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--revision", default="", help="which version answers, in every response and metric (default: the model's name)"
     )
-    parser.add_argument("--http_port", type=_count, default=8080, help="default: 8080; 0 takes any free port")
+    parser.add_argument("--http_port", type=_at_least(0), default=8080, help="default: 8080; 0 takes any free port")
     parser.add_argument(
         "--host", default="127.0.0.1", help="default: 127.0.0.1, this machine only; 0.0.0.0 in a container"
     )
@@ -48,21 +48,23 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         default="llama.cpp",
         help="llama.cpp reads model-q8_0.gguf; transformers reads model.safetensors, slowly (default: llama.cpp)",
     )
-    parser.add_argument("--threads", type=_positive, default=1, help="CPU threads, at most the free cores (default: 1)")
     parser.add_argument(
-        "--slots", type=_positive, default=4, help="requests decoded together, llama.cpp only (default: 4)"
+        "--threads", type=_at_least(1), default=1, help="CPU threads, at most the free cores (default: 1)"
     )
     parser.add_argument(
-        "--queue", type=_count, default=32, help="requests that may wait for a slot; more get a 503 (default: 32)"
+        "--slots", type=_at_least(1), default=4, help="requests decoded together, llama.cpp only (default: 4)"
+    )
+    parser.add_argument(
+        "--queue", type=_at_least(0), default=32, help="requests that may wait for a slot; more get a 503 (default: 32)"
     )
     parser.add_argument(
         "--max_model_len",
-        type=_count,
+        type=_at_least(0),
         default=0,
         help=f"tokens of prompt and answer together (default: {DEFAULT_CONTEXT}, or the model's own if less)",
     )
     parser.add_argument(
-        "--grace_seconds", type=_positive, default=30, help="for running requests to end after SIGTERM (default: 30)"
+        "--grace_seconds", type=_at_least(1), default=30, help="for running requests to end after SIGTERM (default: 30)"
     )
     return parser.parse_args(argv)
 
@@ -99,17 +101,12 @@ def main() -> None:
         sys.exit(error.exit_code)
 
 
-def _count(text: str) -> int:
-    number = int(text)
-    if number < 0:
-        raise argparse.ArgumentTypeError(f"{text} is negative")
-    return number
+def _at_least(least: int) -> Callable[[str], int]:
+    def number(text: str) -> int:
+        if int(text) < least:
+            raise argparse.ArgumentTypeError(f"{text} is less than {least}")
+        return int(text)
 
-
-def _positive(text: str) -> int:
-    number = _count(text)
-    if not number:
-        raise argparse.ArgumentTypeError("0 is too few")
     return number
 
 

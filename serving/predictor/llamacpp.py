@@ -1,6 +1,8 @@
 """llama.cpp on the version's 8-bit GGUF: the engine for CPUs."""
 
 import secrets
+import signal
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -50,6 +52,7 @@ class LlamaCpp:
             self._server = xllamacpp.Server(params)
         except RuntimeError as error:
             raise HeadraceError(f"{directory / WEIGHTS}: llama.cpp cannot load it; make the version again") from error
+        _restore_signal_handlers()
 
     def generate(self, prompt: str | Sequence[Message], sampling: Sampling, emit: Emit) -> Completion:
         """See `Engine.generate`."""
@@ -67,6 +70,13 @@ class LlamaCpp:
     def close(self) -> None:
         """See `Engine.close`."""
         del self._server
+
+
+def _restore_signal_handlers() -> None:
+    """Undo llama.cpp's: with them a signal would stop its loop and leave the process waiting for an answer."""
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.getsignal(number))
 
 
 def _request(prompt: str | Sequence[Message], sampling: Sampling) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import uuid
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from serving.predictor.engine import Completion, Message, Sampling
 
@@ -44,13 +44,21 @@ class _Text(_Request):
     text: str
 
 
+def _parts(content: Any) -> Any:
+    return [{"type": "text", "text": content}] if isinstance(content, str) else content
+
+
+def _listed(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
 class _Turn(_Request):
     role: Literal["system", "developer", "user", "assistant"]
-    content: str | list[_Text]
+    content: Annotated[list[_Text], BeforeValidator(_parts)]
 
     def message(self) -> Message:
-        content = self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
-        return {"role": "system" if self.role == "developer" else self.role, "content": content}
+        text = "".join(part.text for part in self.content)
+        return {"role": "system" if self.role == "developer" else self.role, "content": text}
 
 
 class _JsonSchema(_Request):
@@ -88,7 +96,7 @@ class _Generation(_Request):
     max_tokens: int = Field(0, ge=1)
     temperature: float = Field(1.0, ge=0, le=2)
     top_p: float = Field(1.0, gt=0, le=1)
-    stop: Stop | Annotated[list[Stop], Field(max_length=4)] = []
+    stop: Annotated[list[Stop], BeforeValidator(_listed), Field(max_length=4)] = []
     seed: int | None = Field(None, ge=0, lt=2**32)
     n: Literal[1] = 1
     presence_penalty: Literal[0] = 0
@@ -101,7 +109,7 @@ class _Generation(_Request):
             max_tokens=self.max_tokens,
             temperature=self.temperature,
             top_p=self.top_p,
-            stop=(self.stop,) if isinstance(self.stop, str) else tuple(self.stop),
+            stop=tuple(self.stop),
             seed=self.seed,
         )
 
@@ -131,11 +139,11 @@ class CompletionRequest(_Generation):
     """Body of `POST /openai/v1/completions`."""
 
     operation = "text_completion"
-    prompt_: str | Annotated[list[str], Field(min_length=1, max_length=1)] = Field(alias="prompt")
+    prompt_: Annotated[list[str], BeforeValidator(_listed)] = Field(alias="prompt", min_length=1, max_length=1)
 
     def prompt(self) -> str:
         """The text to continue."""
-        return self.prompt_ if isinstance(self.prompt_, str) else self.prompt_[0]
+        return self.prompt_[0]
 
 
 Schema = TypeVar("Schema", bound=BaseModel)

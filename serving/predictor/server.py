@@ -265,8 +265,9 @@ def listen(host: str, port: int) -> socket.socket:
     """
     try:
         return socket.create_server((host, port))
-    except OSError as error:
-        raise HeadraceError(f"cannot listen on {host}:{port}: {error.strerror}; choose another --http_port") from error
+    except (OSError, OverflowError) as error:
+        reason = getattr(error, "strerror", error)
+        raise HeadraceError(f"cannot listen on {host}:{port}: {reason}; choose another --http_port") from error
 
 
 def serve(model: ServedModel, listener: socket.socket, grace_seconds: int) -> None:
@@ -278,8 +279,8 @@ def serve(model: ServedModel, listener: socket.socket, grace_seconds: int) -> No
         grace_seconds: How long running requests may take to end.
     """
     warnings.filterwarnings("ignore", message="ORJSONResponse is deprecated")  # KServe's app is made with it
-    # KServe logs each request twice; the gateway's access log and the metrics already have them.
     server = ModelServer(enable_grpc=False)
+    # KServe logs each request twice; the gateway's access log and the metrics already have them.
     logging.getLogger("kserve.trace").setLevel(logging.WARNING)
     logging.getLogger("uvicorn.access").setLevel(logging.WARNING)
     server.register_model(model)
@@ -287,7 +288,7 @@ def serve(model: ServedModel, listener: socket.socket, grace_seconds: int) -> No
     # Without its repository extension no client can unload the model; KServe's route for it answers with an error.
     rest = RESTServer(KSERVE_APP, server.dataplane, None, listener.getsockname()[1], grace_period=grace_seconds)
     for number in (signal.SIGTERM, signal.SIGINT):
-        # uvicorn drains and then raises the signal again, for this handler; llama.cpp's own would abort.
+        # uvicorn drains and then raises the signal again, for this handler.
         signal.signal(number, lambda *_: sys.exit(0))
     try:
         rest.run(sockets=[listener])
