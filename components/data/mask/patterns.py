@@ -3,7 +3,7 @@
 Two stages. One google-re2 alternation over all kinds finds where anything may begin, in one pass and in linear time;
 at those few places each kind's own pattern and its check (checksum, calendar, network) decide. Patterns see an ASCII
 shadow of the text with one byte for each character: full-width forms and typographic dashes are folded, everything else
-beyond ASCII is `?`. So a Korean particle right behind a number is a border like any other; Unicode's `\\b` sees none there.
+beyond ASCII is `?`. So a Korean particle behind a number is a border, where the Unicode notion of a word sees none.
 """
 
 import datetime
@@ -126,7 +126,10 @@ def _email(match: re.Match[bytes], shadow: bytes) -> str:
 _MOBILE = rb"(?:(?:\+|00)82[ .-]?\(?0?\)?|\(?0)1[016789]\)?[ .-]?[0-9]{3,4}[ .-]?[0-9]{4}"
 _LANDLINE = rb"\(?0(?:2|3[1-3]|4[1-4]|5[1-5]|6[1-4]|70|80|50[2-8]?)(?:\) ?|[.-])[0-9]{3,4}[.-][0-9]{4}"
 _INTERNATIONAL = rb"(?:\+|00)[1-9][0-9]{0,2}(?:[ .()-]{0,3}[0-9]){6,13}"
-_NORTH_AMERICAN = rb"(?:1[ .-])?(?:\([2-9][0-9]{2}\) ?|[2-9][0-9]{2}[.-])[2-9][0-9]{2}[.-][0-9]{4}"
+_NORTH_AMERICAN = (
+    rb"(?:1[ .-])?(?:\([2-9][0-9]{2}\) ?[2-9][0-9]{2}[.-]|[2-9][0-9]{2}-[2-9][0-9]{2}-"
+    rb"|[2-9][0-9]{2}\.[2-9][0-9]{2}\.)[0-9]{4}"
+)
 
 
 def _digits(match: re.Match[bytes]) -> str:
@@ -164,7 +167,9 @@ def _international(match: re.Match[bytes], shadow: bytes) -> str:
         return ""
     if not separators and (match[0].startswith(b"00") or len(digits) < 10):
         return ""
-    if separators == b"." or any(len(group) == 1 for group in groups[2:]):  # +1.2345678, +1-2-3-4-5-6-7-8
+    if (
+        separators == b"." or set(b".-") <= set(separators) or any(len(group) == 1 for group in groups[2:])
+    ):  # +1.2345, 0081-17.98, +1-2-3
         return ""
     return re.sub(r"^820?", "0", digits)
 
@@ -268,7 +273,7 @@ def _ipv4(match: re.Match[bytes], shadow: bytes) -> str:
     parts = match[0].split(b".")
     if any(int(part) > 255 or (len(part) > 1 and part.startswith(b"0")) for part in parts):
         return ""
-    if parts[0] == b"0" or all(len(part) == 1 for part in parts):  # 1.2.3.4 is a version or a section far more often
+    if parts[0] == b"0" or all(len(part) == 1 for part in parts[:3]):  # far more often a version, a section or an OID
         return ""
     return match[0].decode("ascii")
 

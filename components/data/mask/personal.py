@@ -141,7 +141,7 @@ def _report(
         {"documents": total, "documents masked": touched, "masked": found.total(), "sources concerned": len(sources)}
     )
     if found:
-        report.bars({kind: count for kind, count in found.most_common()}, "Masked, by kind")
+        report.bars(dict(found.most_common()), "Masked, by kind")
         report.table(
             [
                 {"kind": kind, "mask": f"[{LABELS[kind]}_1]", "masked": found[kind], "documents": documents[kind]}
