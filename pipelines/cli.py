@@ -71,7 +71,7 @@ def run(
 
     environment = _local(home)
     chosen = local_recipe(recipe, overrides or [], docs)
-    with Display(console) as display:
+    with Display() as display:
         finished = run_line(chosen, environment, display)
     print_summary(console, finished, chosen, environment)
 

@@ -166,7 +166,7 @@ class _Events(io.TextIOBase):
             self._finish("failed")
         where = self.steps[-1].name if self.steps else "the pipeline"
         if not self._error:
-            return HeadraceError(f"{where} failed; the last lines of {self._log.name} say why ({error})")
+            return HeadraceError(f"{where} failed; the last lines of {self._log.name} say why")
         damaged = self._error.get("damaged")
         if damaged:
             for entry in self._cache.glob("*.json"):

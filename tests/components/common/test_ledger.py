@@ -1,0 +1,166 @@
+"""The ledger: every step leaves an entry, and one changed byte anywhere is found and named."""
+
+import json
+import shutil
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from components.common.documents import DocumentWriter, new_document, read_table
+from components.common.environment import Environment, load_environment
+from components.common.errors import HeadraceError, UsageError
+from components.common.ledger import SIDECAR, DamagedArtifact, Ledger, entry_of, merkle_root
+from components.common.store import open_store
+from components.common.trace import trace
+from pipelines.single import run_single
+
+TEXTS = ["The licence of hammer is MIT.", "한국어 문서도 하나 있습니다.", "The licence of anvil is BSD-3-Clause."]
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> Environment:
+    return load_environment("local", tmp_path / "home")
+
+
+@pytest.fixture
+def ledger(environment: Environment) -> Ledger:
+    return Ledger(open_store(environment.store), Path(environment.signing_key))
+
+
+@pytest.fixture
+def chain(tmp_path: Path, environment: Environment) -> Path:
+    """Two real steps, one after the other: documents are mixed, then made a dataset version."""
+    when = datetime(2026, 1, 1, tzinfo=UTC)
+    with DocumentWriter(tmp_path / "documents") as writer:
+        writer.write(new_document(source="s", url=text, text=text, retrieved_at=when) for text in TEXTS)
+    run_single("data/mix", {"documents": tmp_path / "documents"}, {"mixed": tmp_path / "mixed"}, {}, environment)
+    run_single(
+        "data/card",
+        {"documents": tmp_path / "mixed"},
+        {"dataset": tmp_path / "dataset"},
+        {"name": "tools", "owner": "me"},
+        environment,
+    )
+    return tmp_path
+
+
+def test_every_step_is_recorded_and_linked(chain: Path, ledger: Ledger) -> None:
+    entries = dict(ledger.entries())
+    assert sorted(entry["stage"] for entry in entries.values()) == ["data/card", "data/mix"]
+    made = entries[entry_of(chain / "dataset")]
+    assert made["inputs"]["documents"]["entry"] == entry_of(chain / "mixed")
+    assert made["counts"]["in"] == 3
+    assert ledger.verify() == []
+
+
+def test_the_same_work_gives_the_same_entry(
+    chain: Path, environment: Environment, ledger: Ledger, tmp_path: Path
+) -> None:
+    before = {name for name, _ in ledger.entries()}
+    run_single("data/mix", {"documents": chain / "documents"}, {"mixed": tmp_path / "again"}, {}, environment)
+    assert {name for name, _ in ledger.entries()} == before
+    assert ledger.verify() == []
+
+
+@pytest.mark.parametrize("place", ["mixed", "dataset", "store"])
+def test_one_changed_byte_is_found_and_named(chain: Path, environment: Environment, ledger: Ledger, place: str) -> None:
+    folder = chain / "home" / "store" / "datasets" if place == "store" else chain / place
+    part = next(folder.rglob("part-00000.parquet"))
+    data = bytearray(part.read_bytes())
+    data[len(data) // 2] ^= 1
+    part.write_bytes(data)
+    [finding] = ledger.verify()
+    assert "part-00000.parquet is not the file that was recorded" in finding.problem
+    assert str(folder) in finding.subject or place == "store"
+
+
+def test_missing_and_added_files_are_named(chain: Path, ledger: Ledger) -> None:
+    (chain / "dataset" / "card.md").unlink()
+    (chain / "mixed" / "extra").write_text("x")
+    problems = sorted(finding.problem for finding in ledger.verify())
+    assert problems == ["dataset: card.md is missing", "mixed: extra was not there when it was recorded"]
+
+
+def test_a_rewritten_entry_is_found(chain: Path, environment: Environment, ledger: Ledger) -> None:
+    name = entry_of(chain / "mixed")
+    path = Path(environment.home) / "store" / "ledger" / "entries" / name[:2] / f"{name}.json"
+    entry = json.loads(path.read_bytes())
+    entry["counts"]["in"] = 2
+    path.write_text(json.dumps(entry))
+    subjects = [finding.subject for finding in ledger.verify()]
+    assert f"entry {name[:12]}" in subjects
+
+
+def test_a_removed_entry_breaks_the_chain(chain: Path, environment: Environment, ledger: Ledger) -> None:
+    name = entry_of(chain / "mixed")
+    ledger.store.delete(f"ledger/entries/{name[:2]}/{name}.json")
+    assert any(f"the entry that made it, {name[:12]}, is missing" in finding.problem for finding in ledger.verify())
+
+
+def test_a_forged_head_is_found(chain: Path, ledger: Ledger) -> None:
+    [key] = ledger.store.list("ledger/heads/")
+    head = json.loads(ledger.store.read(key))
+    ledger.store.write(key, json.dumps({**head, "head": head["head"].replace("tools", "other")}).encode())
+    assert any("its signature does not fit" in finding.problem for finding in ledger.verify())
+
+
+def test_a_damaged_input_stops_the_step_that_would_use_it(chain: Path, environment: Environment) -> None:
+    shutil.copy(chain / "documents" / "part-00000.parquet", chain / "mixed" / "part-00001.parquet")
+    with pytest.raises(DamagedArtifact, match=r"part-00001\.parquet was not there"):
+        run_single("data/card", {"documents": chain / "mixed"}, {"dataset": chain / "d2"}, {"owner": "me"}, environment)
+    assert not (chain / "d2").exists()
+
+
+def test_a_document_is_traced_into_the_dataset(chain: Path, ledger: Ledger) -> None:
+    document = read_table(chain / "documents", ["id"]).column("id")[1].as_py()
+    answer = trace(ledger, document[:12])
+    assert answer.kind == "document"
+    assert [link.stage for link in answer.found] == ["data/mix", "data/card"]
+    [head] = answer.found[-1].heads
+    assert head.startswith("datasets/tools/")
+
+
+def test_a_dataset_is_traced_to_what_it_was_made_from(chain: Path, ledger: Ledger) -> None:
+    version = next(ledger.heads())["head"].split("/")[-1]
+    answer = trace(ledger, version)
+    assert answer.kind == "dataset"
+    assert [link.stage for link in answer.made_from] == ["data/mix"]
+    assert answer.went_into == []
+
+
+def test_tracing_something_unknown_says_so(chain: Path, ledger: Ledger) -> None:
+    with pytest.raises(UsageError, match="no document, version, revision or entry"):
+        trace(ledger, "0" * 64)
+    with pytest.raises(UsageError, match="too short"):
+        trace(ledger, "abc")
+
+
+def test_the_signing_key_is_the_owners_alone(chain: Path, environment: Environment) -> None:
+    assert Path(environment.signing_key).stat().st_mode & 0o077 == 0
+
+
+@given(st.lists(st.text(min_size=1), min_size=1, max_size=20, unique=True))
+def test_the_merkle_root_depends_on_every_record_and_not_on_order(records: list[str]) -> None:
+    root = merkle_root(records)
+    assert merkle_root(reversed(records)) == root
+    assert merkle_root(records[1:]) != root
+    assert merkle_root([*records[1:], records[0] + "x"]) != root
+
+
+def test_a_step_that_fails_leaves_nothing(chain: Path, environment: Environment, ledger: Ledger) -> None:
+    before = len(list(ledger.entries()))
+    with pytest.raises(HeadraceError):
+        run_single(
+            "data/curate",
+            {"dataset": chain / "dataset"},
+            {"pairs": chain / "p", "questions": chain / "q"},
+            {},
+            environment,
+        )
+    assert not (chain / "p").exists()
+    assert not list(chain.glob("*.partial"))
+    assert len(list(ledger.entries())) == before
+    assert (chain / "dataset" / SIDECAR).is_file()

