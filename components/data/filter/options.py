@@ -18,7 +18,7 @@ class Filter(Options):
     min_confidence: float = Field(
         0.6, ge=0, le=1, description="Least probability of the language; below it the language is `und`, and kept."
     )
-    min_characters: int = Field(100, ge=0, description="Least characters that are not whitespace.")
+    min_characters: int = Field(60, ge=0, description="Least characters that are not whitespace.")
     max_characters: int = Field(1_000_000, ge=1, description="Most characters.")
     min_alphabetic_ratio: float = Field(
         0.5, ge=0, le=1, description="Least share of letters among the visible characters of prose."
