@@ -49,11 +49,10 @@ class Rollout:
         wanted: The candidate's wanted share in percent.
         observed: Its observed share.
         applied: The gateway splits requests as wanted.
-        stable_ready: The stable revision answers.
-        candidate_ready: The candidate answers.
+        ready: The revisions that answer.
+        crashing: The revisions that keep dying and will not become ready by waiting.
         previous: The revision that a rollback without a candidate returns to, empty if there is none.
         reason: Why something is not ready, empty if all is well.
-        crashing: A revision keeps dying and will not become ready by waiting.
     """
 
     service: str
@@ -62,16 +61,10 @@ class Rollout:
     wanted: int
     observed: int
     applied: bool
-    stable_ready: bool
-    candidate_ready: bool
+    ready: tuple[str, ...]
+    crashing: tuple[str, ...]
     previous: str
     reason: str
-    crashing: bool
-
-    @property
-    def ready(self) -> bool:
-        """All revisions answer and the split is the wanted one."""
-        return self.applied and self.stable_ready and (not self.candidate or self.candidate_ready)
 
     @property
     def state(self) -> State:
@@ -121,7 +114,7 @@ class StandardRollout:
             percent: The new revision's share when there is a stable one.
         """
         self._services.change(self.service, lambda seen: introduced(seen, manifest, percent))
-        return self._wait(lambda rollout: rollout.ready)
+        return self._wait(manifest["spec"]["predictor"]["name"])
 
     def set_percent(self, percent: int) -> Rollout:
         """Give the candidate a share of the requests.
@@ -131,23 +124,23 @@ class StandardRollout:
         """
         if not 0 <= percent <= 100:
             raise UsageError(f"{percent} %: a share is from 0 to 100")
-        if not self.status().candidate:
+        candidate = self.status().candidate
+        if not candidate:
             raise HeadraceError(f"{self.service} has no candidate to give {percent} % to; publish a model first")
         self._change(lambda seen: with_percent(seen, percent))
-        return self._wait(
-            lambda rollout: rollout.applied and (rollout.candidate_ready or not percent), even_if_crashing=not percent
-        )
+        return self._wait(candidate if percent else "")
 
     def promote(self) -> Rollout:
         """Make the candidate the stable revision; without a candidate nothing changes.
 
         The candidate serves everything before the old revision goes, so no request is without a server.
         """
-        if not self.status().candidate:
-            return self._wait(lambda rollout: rollout.ready)
+        rollout = self.status()
+        if not rollout.candidate:
+            return rollout
         self.set_percent(100)
         self._change(promoted)
-        return self._wait(lambda rollout: rollout.ready)
+        return self._wait(rollout.candidate)
 
     def rollback(self) -> Rollout:
         """Take the requests away from what was rolled out last.
@@ -168,12 +161,11 @@ class StandardRollout:
             self._change(recalled)
             rollout = self.status()
         if rollout.candidate != rollout.previous:
-            self._change(lambda seen: with_percent(seen, 0))
-            return self._wait(lambda seen: seen.applied, even_if_crashing=True)
-        self._wait(lambda seen: seen.applied and seen.candidate_ready)
+            return self.set_percent(0)
+        self._wait(rollout.previous)
         self.set_percent(100)
         self._change(returned)
-        return self._wait(lambda seen: seen.applied, even_if_crashing=True)
+        return self._wait(rollout.previous)
 
     def _only_service(self) -> str:
         names = self._services.names()
@@ -193,14 +185,15 @@ class StandardRollout:
     def _change(self, edit: Callable[[Manifest], Manifest]) -> None:
         self._services.change(self.service, lambda seen: edit(seen if seen is not None else self._existing()))
 
-    def _wait(self, done: Callable[[Rollout], bool], even_if_crashing: bool = False) -> Rollout:
+    def _wait(self, needed: str) -> Rollout:
+        """Wait until the wanted split is observed and a revision, if one is needed for it, answers."""
         end = time.monotonic() + self._deadline
         pause = _POLL_SECONDS
         while True:
             rollout = self.status()
-            if done(rollout):
+            if rollout.applied and (not needed or needed in rollout.ready):
                 return rollout
-            if rollout.crashing and not even_if_crashing:
+            if needed in rollout.crashing:
                 raise HeadraceError(f"{self.service} does not become ready: {rollout.reason}")
             if time.monotonic() > end:
                 why = (
@@ -224,11 +217,13 @@ def observe(manifest: Manifest) -> Rollout:
     expected = {name: share for name, share in ((stable, 100 - wanted), (candidate, wanted)) if share}
     current = status.get("observedGeneration", 0) >= manifest["metadata"].get("generation", 0)
     applied = split == expected if split is not None else seen.get("trafficPercent", 0) == wanted
-    troubles = [
-        condition
-        for kind in ("PredictorReady", "CanaryPredictorReady")
+    holders = {"PredictorReady": stable, "CanaryPredictorReady": candidate}
+    troubles = {
+        name: condition
+        for kind, name in holders.items()
         if (condition := conditions.get(kind, {})).get("status", "True") != "True"
-    ]
+    }
+    answering = {stable: conditions.get("Ready", {}).get("status") == "True", candidate: bool(seen.get("ready"))}
     return Rollout(
         service=manifest["metadata"]["name"],
         stable=stable,
@@ -236,11 +231,10 @@ def observe(manifest: Manifest) -> Rollout:
         wanted=wanted,
         observed=split.get(candidate, 0) if split is not None else seen.get("trafficPercent", 0),
         applied=current and applied,
-        stable_ready=conditions.get("Ready", {}).get("status") == "True",
-        candidate_ready=bool(seen.get("ready")),
+        ready=tuple(name for name, answers in answering.items() if answers),
+        crashing=tuple(name for name, trouble in troubles.items() if trouble.get("reason") == "CrashLoopBackOff"),
         previous=_previous(manifest).get("name", ""),
-        reason="; ".join(str(trouble.get("message") or trouble.get("reason", "")) for trouble in troubles),
-        crashing=any(trouble.get("reason") == "CrashLoopBackOff" for trouble in troubles),
+        reason="; ".join(str(trouble.get("message") or trouble.get("reason", "")) for trouble in troubles.values()),
     )
 
 

@@ -9,7 +9,7 @@ from starlette.routing import Route
 
 from components.release.manifest import API_VERSION, KIND, violations
 from serving.plane.manifests import Manifests, Refused, merge
-from serving.plane.predictors import Runtimes
+from serving.plane.predictors import Runtimes, threads
 from serving.plane.reconcile import Manifest, Service
 from serving.plane.supervisor import Supervisor
 
@@ -130,6 +130,12 @@ def _unservable(manifest: Manifest, runtimes: Runtimes) -> list[str]:
             found.append(f"{path}.model.modelFormat.name: no runtime for {kind!r}; known: {', '.join(runtimes)}")
         if not model.get("storageUri", "").startswith("file://"):
             found.append(f"{path}.model.storageUri: the plane serves file:// folders only")
+        if any(variable.get("valueFrom") for variable in model.get("env") or []):
+            found.append(f"{path}.model.env: the plane knows plain values only, not valueFrom")
+        try:
+            threads(model)
+        except ValueError:
+            found.append(f"{path}.model.resources.limits[cpu]: not a quantity")
     return found
 
 

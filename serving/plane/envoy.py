@@ -7,6 +7,7 @@ interface, so the plane reports observed weights and never the ones it merely as
 import asyncio
 import contextlib
 import json
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +28,8 @@ PIN = "x-headrace-revision"
 _UPSTREAM_IDLE = "2s"
 _CONNECT_TIMEOUT = "2s"
 _NOTHING = "nothing"
+
+log = logging.getLogger("headrace.plane")
 # Only requests that never reached a predictor are tried again, for about as long as a predictor takes to restart.
 _RETRY = {
     "retry_on": "connect-failure",
@@ -73,8 +76,11 @@ class Envoy:
         argv += ["--concurrency", "1", "--admin-address-path", str(self._admin_file), "--log-level", "warning"]
         while True:
             self._admin_file.unlink(missing_ok=True)
-            await self.child.start(argv)
-            await self.child.wait()
+            try:
+                await self.child.start(argv)
+                await self.child.wait()
+            except OSError as error:
+                log.error("Envoy cannot be started: %s", error)
             self.restarts += 1
             await asyncio.sleep(min(5.0, 0.1 * self.restarts))
 

@@ -128,7 +128,11 @@ class Predictor:
         }
         argv = [part.format_map(filling) for part in self._argv] + list(self._model.get("args") or [])
         variables = {entry["name"]: entry.get("value", "") for entry in self._model.get("env") or []}
-        await self.child.start(argv, {"OMP_NUM_THREADS": str(filling["threads"]), **variables})
+        try:
+            await self.child.start(argv, {"OMP_NUM_THREADS": str(filling["threads"]), **variables})
+        except OSError as error:
+            self.message = f"the predictor cannot be started: {error}"
+            return None
         watch = asyncio.create_task(self._watch())
         try:
             return await self.child.wait()

@@ -50,7 +50,10 @@ class Supervisor:
             await self.envoy.started()
             while True:
                 self._changed.clear()
-                await self._step()
+                try:
+                    await self._step()
+                except OSError as error:  # a full disk must not end what is being served
+                    log.error("%s; trying again", error)
                 try:
                     await asyncio.wait_for(self._changed.wait(), _TICK_SECONDS)
                 except TimeoutError:
@@ -192,9 +195,8 @@ class Supervisor:
         for revision in revisions:
             if not self._is_ready(revision):
                 predictor = self._predictors.get(revision)
-                reason, message = (
-                    (predictor.reason, predictor.message) if predictor else ("Starting", "not started yet")
-                )
+                reason = predictor.reason if predictor else "Starting"
+                message = predictor.message if predictor else _NOT_STARTED
                 return {
                     "type": kind,
                     "status": "Unknown" if reason == "Starting" else "False",

@@ -169,7 +169,8 @@ def test_a_header_picks_the_revision(service: dict[str, Any], gateway: httpx.Cli
 
 
 def test_a_stream_arrives_piece_by_piece(service: dict[str, Any], gateway: httpx.Client) -> None:
-    body = {"model": NAME, "stream": True, "max_tokens": 16, "messages": [{"role": "user", "content": "Count."}]}
+    messages = [{"role": "user", "content": "Write three sentences about rivers."}]
+    body = {"model": NAME, "stream": True, "max_tokens": 24, "temperature": 0, "messages": messages}
     with gateway.stream("POST", "/openai/v1/chat/completions", json=body) as answer:
         assert answer.status_code == 200
         assert answer.headers["content-type"].startswith("text/event-stream")
