@@ -1,6 +1,8 @@
 """Measures of text quality, computed for a whole batch at once on Arrow columns."""
 
+import sys
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import pyarrow as pa
@@ -39,24 +41,26 @@ class Measures:
     mean_line: Floats
 
 
-def measure(text: pa.Array) -> Measures:
-    """Measure every text of a column. Fenced code inside a text is not measured as prose."""
-    text = text.cast(pa.large_string())
-    prose = _without(text, r"(?s)```.*?(?:```|\z)")
-    prose = _without(prose, r"(?m)^#{1,6}\s")
-    visible = np.maximum(_length(_without(text, r"\s+")), 1)
-    letters = _length(_without(text, r"[^\p{L}]+")) / visible
-    digits = _length(_without(text, r"[^\p{Nd}]+")) / visible
-    words = pc.utf8_split_whitespace(prose)
+def measure(text: pa.Array, prose: NDArray[np.bool_]) -> Measures:
+    """Measure every text of a column.
+
+    Args:
+        text: The texts.
+        prose: Which of them are prose; repetition and symbols are measured only there, and not in fenced code.
+    """
+    characters, letters, digits, longest_line, mean_line = _characters(text)
+    visible = np.maximum(characters, 1)
+    body = pc.if_else(pa.array(prose), text.cast(pa.large_string()), "")
+    body = pc.replace_substring_regex(body, _NOT_PROSE, "")
+    words = pc.utf8_split_whitespace(body)
     word_counts = np.maximum(pc.list_value_length(words).to_numpy(zero_copy_only=False).astype(float), 1)
-    symbols = sum(pc.count_substring(prose, sign).to_numpy(zero_copy_only=False) for sign in ("#", "…", "..."))
-    longest_line, mean_line = _line_lengths(text)
-    repeated_lines, repeated_characters = _repeated_lines(prose)
+    symbols = sum(pc.count_substring(body, sign).to_numpy(zero_copy_only=False) for sign in ("#", "…", "..."))
+    repeated_lines, repeated_characters = _repeated_lines(body)
     return Measures(
-        characters=visible,
-        letters=letters,
-        digits=digits,
-        alphanumeric=letters + digits,
+        characters=characters,
+        letters=letters / visible,
+        digits=digits / visible,
+        alphanumeric=(letters + digits) / visible,
         symbols=symbols / word_counts,
         repeated_lines=repeated_lines,
         repeated_characters=repeated_characters,
@@ -66,26 +70,53 @@ def measure(text: pa.Array) -> Measures:
     )
 
 
-def _without(text: pa.Array, pattern: str) -> pa.Array:
-    return pc.replace_substring_regex(text, pattern, "")
+_NOT_PROSE = r"(?s:```.*?(?:```|\z))|(?m:^#{1,6}\s)|\]\([^)\s]*\)|https?://[^\s)>]+"
+_LETTER, _DIGIT, _SPACE = 1, 2, 3
 
 
-def _length(text: pa.Array) -> Floats:
-    return pc.utf8_length(text).to_numpy(zero_copy_only=False).astype(float)
+@cache
+def _classes() -> NDArray[np.uint8]:
+    """Make a table from code points to letter, digit, space or 0."""
+    table = np.zeros(sys.maxunicode + 1, np.uint8)
+    for code in range(len(table)):
+        character = chr(code)
+        if character.isalpha():
+            table[code] = _LETTER
+        elif character.isdigit():
+            table[code] = _DIGIT
+        elif character.isspace():
+            table[code] = _SPACE
+    return table
 
 
-def _line_lengths(text: pa.Array) -> tuple[Floats, Floats]:
-    lines = pc.split_pattern(text, "\n")
-    parents = pc.list_parent_indices(lines).to_numpy()
-    lengths = _length(lines.flatten())
-    longest = np.zeros(len(text))
-    np.maximum.at(longest, parents, lengths)
-    counts = np.maximum(np.bincount(parents, minlength=len(text)), 1)
-    return longest, np.bincount(parents, lengths, len(text)) / counts
+def _characters(text: pa.Array) -> tuple[Floats, Floats, Floats, Floats, Floats]:
+    """Count visible characters, letters and digits, and measure lines, on one array of the column's code points."""
+    texts = [f"{value}\n" for value in text.to_pylist()]
+    points = np.frombuffer("".join(texts).encode("utf-32-le"), np.uint32)
+    starts = np.cumsum([0, *map(len, texts)][:-1])
+    if not len(texts):
+        nothing = np.zeros(0)
+        return nothing, nothing, nothing, nothing, nothing
+    classes = _classes()[points]
+    visible, letters, digits = (
+        np.add.reduceat(wanted, starts, dtype=np.int64).astype(float)
+        for wanted in (classes != _SPACE, classes == _LETTER, classes == _DIGIT)
+    )
+    ends = np.flatnonzero(points == ord("\n"))
+    lengths = np.diff(ends, prepend=-1) - 1
+    first = np.searchsorted(ends, starts)
+    lines = np.diff(first, append=len(ends))
+    return (
+        visible,
+        letters,
+        digits,
+        np.maximum.reduceat(lengths, first).astype(float),
+        np.add.reduceat(lengths, first) / lines,
+    )
 
 
 def _repeated_lines(text: pa.Array) -> tuple[Floats, Floats]:
-    """Find the share of lines, and of characters in them, that were there before; lines without a letter do not count."""
+    """Find the share of lines, and of characters in them, that were there before, among lines with a letter."""
     lines = pc.split_pattern(text, "\n")
     flat = pc.utf8_trim_whitespace(lines.flatten())
     worded = pc.match_substring_regex(flat, r"\p{L}").to_numpy(zero_copy_only=False)
@@ -100,6 +131,10 @@ def _repeated_lines(text: pa.Array) -> tuple[Floats, Floats]:
         np.bincount(parents[again], minlength=len(text)) / total,
         np.bincount(parents[again], lengths[again], len(text)) / characters,
     )
+
+
+def _length(text: pa.Array) -> Floats:
+    return pc.utf8_length(text).to_numpy(zero_copy_only=False).astype(float)
 
 
 def _top_bigram(words: pa.Array, visible: Floats) -> Floats:

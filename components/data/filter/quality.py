@@ -64,7 +64,9 @@ def run(masked: Path, kept: Path, options: Filter, context: Context) -> Outcome:
             index = table.schema.get_field_index("language")
             table = table.set_column(index, SCHEMA.field("language"), pa.array(found, pa.string()))
             keep = np.ones(len(found), bool)
-            for rule, failing, values, threshold in judge(table, measure(batch["text"]), options):
+            for rule, failing, values, threshold in judge(
+                table, measure(batch["text"], _of_kind(table, *_PROSE)), options
+            ):
                 first = keep & failing
                 for row in np.flatnonzero(first)[: EXAMPLES - sum(entry["rule"] == rule.value for entry in examples)]:
                     examples.append(_example(table, int(row), rule, values[row], threshold))
@@ -107,9 +109,8 @@ def judge(
     Yields:
         A rule, which documents fail it, the values it looked at, and its threshold.
     """
-    kinds = np.array(table["kind"].to_pylist(), dtype=object)
     languages = np.array(table["language"].to_pylist(), dtype=object)
-    prose, code = np.isin(kinds, _PROSE), kinds == "code"
+    prose, code = _of_kind(table, *_PROSE), _of_kind(table, "code")
     wanted = [*(primary(tag) for tag in options.languages), UNDETERMINED, NO_LANGUAGE]
     foreign = ~np.isin(np.array([primary(tag) for tag in languages], dtype=object), wanted)
     m, o = measures, options
@@ -128,6 +129,10 @@ def judge(
     yield Poor.LONG_MEAN_LINE, code & (m.mean_line > o.max_code_mean_line), m.mean_line, o.max_code_mean_line
     limit = o.min_code_alphanumeric_ratio
     yield Poor.CODE_SYMBOLS, code & (m.alphanumeric < limit), m.alphanumeric, limit
+
+
+def _of_kind(table: pa.Table, *kinds: str) -> NDArray[np.bool_]:
+    return np.isin(np.array(table["kind"].to_pylist(), dtype=object), kinds)
 
 
 def _example(table: pa.Table, row: int, rule: Poor, value: Any, threshold: float | str) -> dict[str, Any]:
