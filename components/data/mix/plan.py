@@ -50,7 +50,7 @@ def plan(available: Mapping[str, int], weights: Mapping[str, float], tokens: int
     wanted = named | {group: weights.get(REST, 0.0) for group in stock if group not in named}
     if not weights:
         wanted = {group: float(amount) for group, amount in stock.items()}
-        repeats = 1
+        repeats = repeats if tokens else 1
     whole = sum(wanted.values())
     present = {group: weight for group, weight in sorted(wanted.items()) if weight > 0 and group in stock}
     if stock and not present:
