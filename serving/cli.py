@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from components.release.rollout import Rollout, StandardRollout
 
 EnvironmentName = Annotated[str, typer.Option("--environment", "-e", help="Name of a file in pipelines/environments.")]
-Home = Annotated[Path | None, typer.Option("--home", help="Folder for local state.  [default: .headrace]")]
+Home = Annotated[Path | None, typer.Option("--home", help="Folder for local state; .headrace if not given.")]
 Service = Annotated[str, typer.Option("--service", help="InferenceService; may be left out if there is only one.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
@@ -111,7 +111,7 @@ def _print_rollout(rollout: "Rollout") -> None:
 
 
 def _print_revisions(plane: Plane, revisions: list[dict[str, Any]]) -> None:
-    table = Table(title=f"gateway {plane.gateway_url}", title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1))
+    table = Table(title=f"gateway {plane.gateway_url}", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("revision", no_wrap=True)
     table.add_column("role", no_wrap=True)
     for heading in ("traffic", "requests", "errors", "p50/p95 ms", "restarts"):

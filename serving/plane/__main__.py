@@ -56,7 +56,10 @@ async def _serve(arguments: argparse.Namespace) -> None:
     for name in end_orphans(arguments.home):
         logging.getLogger("headrace.plane").info("killed %s, left by an earlier plane", name)
     supervisor = Supervisor(arguments.home, arguments.gateway_port, read_runtimes(arguments.runtimes))
-    with socket.create_server(("127.0.0.1", arguments.api_port)) as listening:
+    # Named as TCP, or asyncio leaves Nagle's algorithm on and every answer waits 40 ms for an acknowledgement.
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listening:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(("127.0.0.1", arguments.api_port))
         api = _Api(uvicorn.Config(application(supervisor), log_level="warning", lifespan="off", access_log=False))
         tasks = [asyncio.create_task(supervisor.run()), asyncio.create_task(api.serve(sockets=[listening]))]
         loop = asyncio.get_running_loop()
