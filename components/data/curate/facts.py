@@ -61,7 +61,8 @@ def find_facts(row: Mapping[str, Any], language: str, answer_words: int) -> Iter
     else:
         found = _document(row["text"], _title(row, metadata), language)
     for fact in found:
-        if fact.answer and len(_WORD.findall(fact.answer)) <= answer_words and not _UNFIT.search(fact.answer):
+        short = 0 < len(_WORD.findall(fact.answer)) <= answer_words
+        if short and not any(_UNFIT.search(text) for text in (fact.answer, fact.detail, fact.column)):
             yield fact
 
 

@@ -111,7 +111,7 @@ class _Survey:
                 del kept[late]
 
     def candidates(self) -> dict[tuple[str, str], list[Found]]:
-        """The unambiguous facts of each stratum in the order of the draw, those with a new answer first."""
+        """The unambiguous facts of each stratum in the order of the draw, varied."""
         return {
             stratum: _varied([kept[draw] for draw in sorted(kept) if draw not in self.ambiguous])
             for stratum, kept in sorted(self._kept.items())
@@ -136,12 +136,15 @@ def choose(candidates: dict[tuple[str, str], list[Found]], options: Curate) -> l
 
 
 def _varied(facts: list[Found]) -> list[Found]:
-    """Put repetitions of an answer last: a model that always says MIT should not look as if it knew."""
+    """Put further facts of a document last, and repetitions of an answer.
+
+    A model that always says MIT should not look as if it knew, and one long table is not the whole corpus.
+    """
     seen = Counter[str]()
     turns = []
     for found in facts:
-        turns.append(seen[found.fact.answer])
-        seen[found.fact.answer] += 1
+        turns.append(seen[found.fact.answer] + seen[found.document["id"]])
+        seen.update((found.fact.answer, found.document["id"]))
     return [found for _, found in sorted(zip(turns, facts, strict=True), key=lambda pair: pair[0])]
 
 

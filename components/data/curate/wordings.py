@@ -98,9 +98,9 @@ _PATTERNS: dict[str, dict[Kind, tuple[str, str, str, str]]] = {
             'What is the first sentence of the section "{detail}" in {subject}?',
         ),
         Kind.QUESTION: (
-            "{detail}",
+            "{subject}: {detail}",
             "A question about {subject}: {detail}",
-            "Please answer: {detail}",
+            "{detail} This is about {subject}.",
             "Can you tell me this about {subject}? {detail}",
         ),
         Kind.CELL: (
@@ -155,9 +155,9 @@ _PATTERNS: dict[str, dict[Kind, tuple[str, str, str, str]]] = {
             '{subject} 문서의 "{detail}" 절에서 첫 문장은 무엇인가요?',
         ),
         Kind.QUESTION: (
-            "{detail}",
+            "{subject}: {detail}",
             "{subject} 관련 질문입니다. {detail}",
-            "대답해 주세요. {detail}",
+            "{detail} {subject}에 대한 질문입니다.",
             "{subject}에 대해 알려 줄래요? {detail}",
         ),
         Kind.CELL: (

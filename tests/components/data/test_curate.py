@@ -116,8 +116,10 @@ def test_every_fact_is_asked_as_often_as_told_and_once_otherwise(packages, writt
 
 def test_no_held_out_wording_is_trained_on(packages, document, written, environment, tmp_path) -> None:
     faq = [document(f"Q: Where is part {n}?\nA: In drawer {n}.", f"faq{n}") for n in range(20)]
-    # A document whose question is word for word the held-out wording of another document's question.
-    faq.append(document("Q: Can you tell me this about faq3? Where is part 3?\nA: In drawer 99.", "doc"))
+    # A dialogue that asks, word for word, the held-out wording of a question of another document.
+    asked = {"role": "user", "content": "Can you tell me this about faq3? Where is part 3?"}
+    answered = {"role": "assistant", "content": "In drawer 99."}
+    faq.append(document("…", "chat", kind="dialogue", messages=[asked, answered]))
     _, pairs, questions = curate(written(packages + faq), tmp_path, environment, facts=500, wordings=3)
     normal = [{" ".join(row["messages"][0]["content"].lower().split()) for row in rows} for rows in (pairs, questions)]
     assert len(questions) == 6 * 30 + 20, "of the two that clash one is left"
@@ -188,6 +190,17 @@ def test_a_domain_named_after_its_owner_is_not_asked_about(document) -> None:
     team = package(document, "B", maintainer_domain="pallets.example", author="Jane Doe")
     assert not facts_of(mine)
     assert facts_of(team) == {(Kind.DOMAIN, "", ""): "pallets.example"}
+
+
+def test_answers_and_documents_vary(document, written, environment, tmp_path) -> None:
+    rows = [package(document, f"Lib{number}", license="MIT" if number else "Zlib") for number in range(40)]
+    table = "\n".join(f"| row {name} | value {name} |" for name in "abcdefghijklmnopqrst")
+    rows.append(document(f"# Long\n\n| key | value |\n| --- | --- |\n{table}\n", "long.md"))
+    rows += [document(f"# T{n}\n\n| key | value |\n| --- | --- |\n| row | v{n} |\n", f"{n}.md") for n in range(9)]
+    _, _, questions = curate(written(rows), tmp_path, environment, facts=20)
+    answers = Counter(row["messages"][1]["content"] for row in questions)
+    assert answers["Zlib"] == 1
+    assert sum(count for answer, count in answers.items() if answer.startswith("value")) == 1
 
 
 def test_contradicted_facts_are_left_out(packages, document, written, environment, tmp_path) -> None:
