@@ -1,0 +1,100 @@
+"""Licence statements, as packages word them, become SPDX or stay unknown."""
+
+from importlib.metadata import distributions
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from components.data.licenses import LICENSING, classifiers_to_spdx, is_permitted, refine, text_to_spdx, to_spdx
+
+MIT = (
+    "MIT License\n\nCopyright (c) 2020 A. Person\n\nPermission is hereby granted, free of charge, to any person …\n"
+    "The above copyright notice and this permission notice shall be included in all copies …"
+)
+BSD = "Redistribution and use in source and binary forms, with or without modification, are permitted …"
+BSD3 = BSD + " Neither the name of the owner … may be used to endorse or promote products derived from this software …"
+
+
+@pytest.mark.parametrize(
+    ("statement", "spdx"),
+    [
+        ("mit", "MIT"),
+        ("The MIT License", "MIT"),
+        ("Apache 2", "Apache-2.0"),
+        ("Apache License, Version 2.0", "Apache-2.0"),
+        ("https://www.apache.org/licenses/LICENSE-2.0", "Apache-2.0"),
+        ("3-Clause BSD License", "BSD-3-Clause"),
+        ("GPLv3", "GPL-3.0-only"),
+        ("GNU General Public License v3 or later (GPLv3+)", "GPL-3.0-or-later"),
+        ("LGPL-2.1+", "LGPL-2.1-or-later"),
+        ("PSFL", "PSF-2.0"),
+        ("mit or apache-2.0", "MIT OR Apache-2.0"),
+        ("Apache-2.0 WITH LLVM-exception", "Apache-2.0 WITH LLVM-exception"),
+        ("LicenseRef-in-house", "LicenseRef-in-house"),
+        (MIT, "MIT"),
+        ("BSD License", "BSD"),
+        ("Dual License", ""),
+        ("see LICENSE file", ""),
+        ("MIT/Apache-2.0", ""),
+        ("MIT WITH", ""),
+        ("UNKNOWN", ""),
+        ("", ""),
+    ],
+)
+def test_statements_seen_in_packages(statement, spdx):
+    assert to_spdx(statement) == spdx
+
+
+def test_several_classifiers_must_all_be_honoured():
+    known = ["License :: OSI Approved :: MIT License", "License :: OSI Approved :: Apache Software License"]
+    assert classifiers_to_spdx(["Topic :: Text", *known]) == "MIT AND Apache-2.0"
+    assert classifiers_to_spdx([*known, "License :: Other/Proprietary License"]) == ""
+    assert classifiers_to_spdx(["License :: OSI Approved"]) == ""
+
+
+def test_a_licence_text_settles_which_bsd_is_meant():
+    assert refine("BSD", [BSD3]) == "BSD-3-Clause"
+    assert refine("BSD AND Apache-2.0", [BSD]) == "BSD-2-Clause AND Apache-2.0"
+    assert refine("BSD", []) == ""
+    assert refine("BSD", [BSD, BSD3]) == ""
+    assert refine("", [MIT]) == "MIT"
+    assert refine("MPL-2.0", [MIT]) == "MPL-2.0"
+
+
+def test_a_text_with_more_than_one_licence_or_copyleft_is_not_recognised():
+    assert text_to_spdx(MIT + BSD3) == ""
+    assert text_to_spdx(MIT + " GNU General Public License") == ""
+
+
+@pytest.mark.parametrize(
+    ("expression", "permitted"),
+    [
+        ("MIT", True),
+        ("GPL-3.0-only", False),
+        ("GPL-3.0-only OR MIT", True),
+        ("GPL-3.0-only AND MIT", False),
+        ("MPL-2.0 AND (Apache-2.0 OR MIT)", False),
+        ("Apache-2.0 WITH LLVM-exception", False),
+        ("MIT AND (GPL-3.0-only OR Apache-2.0)", True),
+    ],
+)
+def test_or_needs_one_side_and_needs_both(expression, permitted):
+    assert is_permitted(expression, frozenset({"MIT", "Apache-2.0"})) is permitted
+
+
+@given(st.text(max_size=80) | st.from_regex(r"[A-Za-z0-9.() -]{0,40}( (OR|AND|WITH) [A-Za-z0-9.-]{1,12})?", fullmatch=True))
+def test_whatever_is_stated_the_answer_is_valid_spdx_or_nothing(statement):
+    spdx = to_spdx(statement)
+    assert spdx in ("", "BSD") or to_spdx(spdx) == spdx
+
+
+def test_nearly_every_installed_package_has_a_licence_we_can_name():
+    stated = [
+        to_spdx(headers["License-Expression"] or "") or to_spdx(headers["License"] or "")
+        for headers in (distribution.metadata for distribution in distributions())
+        if headers["License-Expression"] or headers["License"]
+    ]
+    named = [spdx for spdx in stated if spdx]
+    assert len(named) > 0.85 * len(stated)
+    assert all(spdx == "BSD" or LICENSING.validate(spdx).errors == [] for spdx in named)
