@@ -127,8 +127,7 @@ class StandardRollout:
         candidate = self.status().candidate
         if not candidate:
             raise HeadraceError(f"{self.service} has no candidate to give {percent} % to; publish a model first")
-        self._change(lambda seen: with_percent(seen, percent))
-        return self._wait(candidate if percent else "")
+        return self._give(candidate, percent)
 
     def promote(self) -> Rollout:
         """Make the candidate the stable revision; without a candidate nothing changes.
@@ -138,8 +137,8 @@ class StandardRollout:
         rollout = self.status()
         if not rollout.candidate:
             return rollout
-        self.set_percent(100)
-        self._change(promoted)
+        self._give(rollout.candidate, 100)
+        self._change(lambda seen: promoted(seen, rollout.candidate))
         return self._wait(rollout.candidate)
 
     def rollback(self) -> Rollout:
@@ -161,11 +160,15 @@ class StandardRollout:
             self._change(recalled)
             rollout = self.status()
         if rollout.candidate != rollout.previous:
-            return self.set_percent(0)
+            return self._give(rollout.candidate, 0)
         self._wait(rollout.previous)
-        self.set_percent(100)
+        self._give(rollout.previous, 100)
         self._change(returned)
         return self._wait(rollout.previous)
+
+    def _give(self, candidate: str, percent: int) -> Rollout:
+        self._change(lambda seen: with_percent(seen, candidate, percent))
+        return self._wait(candidate if percent else "")
 
     def _only_service(self) -> str:
         names = self._services.names()
@@ -245,27 +248,35 @@ def introduced(seen: Manifest | None, manifest: Manifest, percent: int) -> Manif
     new = manifest["spec"]["predictor"]
     if new["name"] in _names(seen):
         return seen
-    wanted = _edited(seen)
-    wanted["spec"]["canary"] = [{"trafficPercent": percent, "predictor": new}]
+    wanted = _with_canary(seen, new, percent)
     wanted["metadata"].get("annotations", {}).pop(PREVIOUS, None)
     return wanted
 
 
-def with_percent(seen: Manifest, percent: int) -> Manifest:
-    """Set the candidate's share; its replicas grow to the stable revision's before it takes everything."""
+def with_percent(seen: Manifest, candidate: str, percent: int) -> Manifest:
+    """Set the candidate's share; when it takes everything it gets the stable revision's replicas.
+
+    Raises:
+        HeadraceError: Somebody has published another candidate meanwhile.
+    """
+    _check_candidate(seen, candidate)
     if seen["spec"]["canary"][0]["trafficPercent"] == percent:
         return seen
     wanted = _edited(seen)
     canary = wanted["spec"]["canary"][0]
     canary["trafficPercent"] = percent
-    canary["predictor"]["minReplicas"] = wanted["spec"]["predictor"].get("minReplicas", 1)
+    if percent == 100:
+        canary["predictor"]["minReplicas"] = wanted["spec"]["predictor"].get("minReplicas", 1)
     return wanted
 
 
-def promoted(seen: Manifest) -> Manifest:
-    """Make the candidate stable, and remember who was."""
-    if not seen["spec"].get("canary"):
-        return seen
+def promoted(seen: Manifest, candidate: str) -> Manifest:
+    """Make the candidate stable, and remember who was.
+
+    Raises:
+        HeadraceError: Somebody has published another candidate meanwhile.
+    """
+    _check_candidate(seen, candidate)
     wanted = _edited(seen)
     spec, annotations = wanted["spec"], wanted["metadata"].setdefault("annotations", {})
     annotations[PREVIOUS] = json.dumps(spec["predictor"], sort_keys=True, ensure_ascii=False)
@@ -278,9 +289,7 @@ def recalled(seen: Manifest) -> Manifest:
     previous = _previous(seen)
     if seen["spec"].get("canary") or not previous:
         return seen
-    wanted = _edited(seen)
-    wanted["spec"]["canary"] = [{"trafficPercent": 0, "predictor": previous}]
-    return wanted
+    return _with_canary(seen, previous, 0)
 
 
 def returned(seen: Manifest) -> Manifest:
@@ -295,6 +304,25 @@ def returned(seen: Manifest) -> Manifest:
     )
     del wanted["metadata"]["annotations"][PREVIOUS]
     return wanted
+
+
+def _with_canary(seen: Manifest, predictor: dict[str, Any], percent: int) -> Manifest:
+    wanted = _edited(seen)
+    wanted["spec"]["canary"] = [{"trafficPercent": percent, "predictor": predictor}]
+    # KServe refuses a canary with more replicas than the stable revision.
+    stable, replicas = wanted["spec"]["predictor"], predictor.get("minReplicas", 1)
+    if stable.get("minReplicas", 1) < replicas:
+        stable["minReplicas"] = replicas
+    return wanted
+
+
+def _check_candidate(seen: Manifest, candidate: str) -> None:
+    now = [canary["predictor"]["name"] for canary in seen["spec"].get("canary") or []]
+    if now[:1] != [candidate]:
+        raise HeadraceError(
+            f"{seen['metadata']['name']}: the candidate was {candidate} and is {now[0] if now else 'gone'} now; "
+            "look at `headrace rollout status` and decide again"
+        )
 
 
 def _edited(seen: Manifest) -> Manifest:

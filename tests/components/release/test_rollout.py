@@ -21,7 +21,16 @@ from components.common.step import Context
 from components.release.manifest import Manifest
 from components.release.publish.inference_service import run
 from components.release.publish.options import Publish
-from components.release.rollout import PREVIOUS, Rollout, StandardRollout, State, introduced, observe, promoted
+from components.release.rollout import (
+    PREVIOUS,
+    Rollout,
+    StandardRollout,
+    State,
+    introduced,
+    observe,
+    promoted,
+    with_percent,
+)
 from serving.cli import rollout_app
 from serving.plane.client import plane_of
 from serving.plane.envoy import PIN
@@ -260,9 +269,27 @@ def test_accepted_is_not_observed(seen: Manifest, state: State) -> None:
 
 
 def test_a_candidate_is_replaced_and_forgets_the_promotion_before_it() -> None:
-    after_promotion = promoted(service("a", b=100))
+    after_promotion = promoted(service("a", b=100), "b")
     assert json.loads(after_promotion["metadata"]["annotations"][PREVIOUS]) == {"name": "a"}
     with_canary = introduced(after_promotion, service("c"), 10)
     assert PREVIOUS not in with_canary["metadata"]["annotations"]
     replaced = introduced(with_canary, service("d"), 20)
     assert replaced["spec"] == service("b", d=20)["spec"]
+
+
+def test_nobody_else_s_candidate_is_promoted_or_given_traffic() -> None:
+    with pytest.raises(HeadraceError, match="chat: the candidate was b and is c now"):
+        with_percent(service("a", c=10), "b", 100)
+    with pytest.raises(HeadraceError, match="chat: the candidate was b and is gone now"):
+        promoted(service("a"), "b")
+
+
+def test_a_candidate_never_has_more_replicas_than_the_stable_revision() -> None:
+    new = service("b")
+    new["spec"]["predictor"]["minReplicas"] = 3
+    canaried = introduced(service("a"), new, 10)
+    assert canaried["spec"]["predictor"]["minReplicas"] == 3
+    assert canaried["spec"]["canary"][0]["predictor"]["minReplicas"] == 3
+    small = introduced(canaried, service("c"), 10)
+    taking_over = with_percent(small, "c", 100)
+    assert taking_over["spec"]["canary"][0]["predictor"]["minReplicas"] == 3
