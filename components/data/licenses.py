@@ -1,7 +1,7 @@
 """Licence statements as SPDX expressions.
 
-Packages state their licence in several places and many wordings. `to_spdx` reads one statement, `classifiers_to_spdx` trove
-classifiers, `text_to_spdx` recognises a licence by its own words; each gives '' where nothing certain can be said.
+Packages state their licence in several places and many wordings. `to_spdx` reads one statement, `classifiers_to_spdx`
+trove classifiers, `text_to_spdx` recognises a licence by its words; each gives '' where nothing is certain.
 """
 
 import re

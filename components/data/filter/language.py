@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from functools import cache
 
 from py3langid.langid import MODEL_FILE, LanguageIdentifier
 
@@ -29,13 +30,7 @@ class Identifier:
     """
 
     def __init__(self, candidates: Sequence[str], min_confidence: float) -> None:
-        self._model = LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
-        known = set(self._model.labels if isinstance(self._model.labels, list) else self._model.nb_classes)
-        wanted = sorted({primary(tag) for tag in candidates})
-        unknown = [tag for tag in wanted if tag not in known]
-        if unknown:
-            raise UsageError(f"data/filter: {', '.join(unknown)}: no such language; known: {', '.join(sorted(known))}")
-        self._model.set_languages(wanted)
+        self._model = _load_model(tuple(sorted({primary(tag) for tag in candidates})))
         self._min_confidence = min_confidence
 
     def identify(self, text: str) -> str:
@@ -45,6 +40,17 @@ class Identifier:
             return UNDETERMINED
         language, confidence = self._model.classify(words)
         return str(language) if confidence >= self._min_confidence else UNDETERMINED
+
+
+@cache
+def _load_model(languages: tuple[str, ...]) -> LanguageIdentifier:
+    model = LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
+    known = set(model.nb_classes)
+    unknown = [language for language in languages if language not in known]
+    if unknown:
+        raise UsageError(f"data/filter: {', '.join(unknown)}: no such language; known: {', '.join(sorted(known))}")
+    model.set_languages(list(languages))
+    return model
 
 
 def primary(tag: str) -> str:

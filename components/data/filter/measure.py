@@ -1,6 +1,5 @@
 """Measures of text quality, computed for a whole batch at once on Arrow columns."""
 
-import sys
 from dataclasses import dataclass
 from functools import cache
 
@@ -72,13 +71,14 @@ def measure(text: pa.Array, prose: NDArray[np.bool_]) -> Measures:
 
 _NOT_PROSE = r"(?s:```.*?(?:```|\z))|(?m:^#{1,6}\s)|\]\([^)\s]*\)|https?://[^\s)>]+"
 _LETTER, _DIGIT, _SPACE = 1, 2, 3
+_TABLED = 0x30000
 
 
 @cache
 def _classes() -> NDArray[np.uint8]:
-    """Make a table from code points to letter, digit, space or 0."""
-    table = np.zeros(sys.maxunicode + 1, np.uint8)
-    for code in range(len(table)):
+    """Make a table from code points to letter, digit, space or 0; the planes beyond the table hold rare Han letters."""
+    table = np.full(_TABLED + 1, _LETTER, np.uint8)
+    for code in range(_TABLED):
         character = chr(code)
         if character.isalpha():
             table[code] = _LETTER
@@ -86,6 +86,8 @@ def _classes() -> NDArray[np.uint8]:
             table[code] = _DIGIT
         elif character.isspace():
             table[code] = _SPACE
+        else:
+            table[code] = 0
     return table
 
 
@@ -97,7 +99,7 @@ def _characters(text: pa.Array) -> tuple[Floats, Floats, Floats, Floats, Floats]
     if not len(texts):
         nothing = np.zeros(0)
         return nothing, nothing, nothing, nothing, nothing
-    classes = _classes()[points]
+    classes = _classes()[np.minimum(points, _TABLED)]
     visible, letters, digits = (
         np.add.reduceat(wanted, starts, dtype=np.int64).astype(float)
         for wanted in (classes != _SPACE, classes == _LETTER, classes == _DIGIT)

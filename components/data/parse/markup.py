@@ -129,7 +129,7 @@ def parse(text: str, form: str, options: Parse) -> Parsed:
         return Parsed(text if text.endswith("\n") else text + "\n", "code")
     text = _printable(unicodedata.normalize("NFC", text))
     if form in ("csv", "tsv"):
-        return _table(text, "\t" if form == "tsv" else "", options.table_rows)
+        return _table(text, "\t" if form == "tsv" else ",;\t|", options.table_rows)
     if form not in ("markdown", "rst", "html"):
         return Parsed(_plain(text), "text")
     metadata: dict[str, str] = {}
@@ -296,16 +296,12 @@ def _from_html(text: str) -> str:
     return content or ""
 
 
-def _table(text: str, delimiter: str, most: int) -> Parsed:
-    if not delimiter:
-        try:
-            delimiter = csv.Sniffer().sniff(text[:65_536], ",;\t|").delimiter
-        except csv.Error:
-            delimiter = ","
+def _table(text: str, delimiters: str, most: int) -> Parsed:
     try:
-        rows = [row for row in csv.reader(io.StringIO(text), delimiter=delimiter) if any(cell.strip() for cell in row)]
+        readings = [_rows(text, delimiter) for delimiter in delimiters]
     except csv.Error as error:
         raise ParseError(str(error)) from error
+    rows = next(filter(_is_even, readings), readings[0])
     if not rows:
         return Parsed("", "markdown")
     width = max(len(row) for row in rows[: most + 1])
@@ -316,6 +312,17 @@ def _table(text: str, delimiter: str, most: int) -> Parsed:
     lines = [f"| {' | '.join(row)} |" for row in shown]
     lines.insert(1, f"| {' | '.join(['---'] * width)} |")
     return Parsed("\n".join(lines) + "\n", "markdown", rows_cut=max(0, len(rows) - 1 - most))
+
+
+def _is_even(rows: list[list[str]]) -> bool:
+    """Tell whether a delimiter was the right one: every row has as many cells, and more than one."""
+    widths = {len(row) for row in rows}
+    return len(widths) == 1 and widths != {1}
+
+
+def _rows(text: str, delimiter: str) -> list[list[str]]:
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+    return [row for row in reader if any(cell.strip() for cell in row)]
 
 
 def _report(

@@ -13,6 +13,8 @@ from components.common.documents import CONFIDENTIALITY, SCHEMA, DocumentWriter,
 from components.common.report import Report
 from components.common.step import Context, Outcome
 from components.data.licenses import AMBIGUOUS_BSD, is_permitted, to_spdx
+from components.data.mask.options import Mask
+from components.data.mask.personal import Masker
 from components.data.reasons import Reason
 from components.data.screen.options import Screen
 
@@ -156,7 +158,12 @@ def _report(
         ordered = sorted(refused.items(), key=_by_count)
         report.table(
             [
-                {"source": source, "licence": wording[:120], "reason": reason.value, "documents": count}
+                {
+                    "source": source,
+                    "licence": Masker(Mask().kinds).mask(wording)[:120],
+                    "reason": reason.value,
+                    "documents": count,
+                }
                 for (source, wording, reason), count in ordered
             ],
             "Excluded sources",

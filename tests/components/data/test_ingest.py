@@ -41,7 +41,9 @@ def read(tmp_path: Path, environment: Environment) -> Callable[..., tuple[Any, l
 
 
 def test_installed_packages_become_documents_of_sources_of_their_own(read):
-    outcome, rows = read(source(PACKAGES, id="pypi", license="per-item", confidentiality="public", **{"class": "public"}))
+    outcome, rows = read(
+        source(PACKAGES, id="pypi", license="per-item", confidentiality="public", **{"class": "public"})
+    )
     assert {row["source"] for row in rows} == {f"pypi/{name}" for name in ("hgtk", "maskingtape", "requests", "jinja2")}
     assert outcome.counts_in == outcome.counts_out + sum(outcome.dropped.values())
     by_item = {(row["source"], row["metadata"]["item"]): row for row in rows}
@@ -121,7 +123,7 @@ def test_what_cannot_be_read_is_counted_and_named_among_the_rest(read, tmp_path)
     }
     page = outcome.report.html()
     assert all(name in page for name in ("latin.txt", "gone.md", "picture.png", "bad.jsonl", "line 2: txt"))
-    with pytest.raises(HeadraceError, match="source mine: (bad.jsonl|gone.md|latin.txt): .+"):
+    with pytest.raises(HeadraceError, match=r"source mine: (bad.jsonl|gone.md|latin.txt): .+"):
         read(source(docs), stop_on_unreadable=True)
 
 
@@ -130,7 +132,7 @@ def test_nothing_to_read_is_an_error_that_says_where(read, tmp_path):
     empty.mkdir()
     with pytest.raises(HeadraceError, match=r"nothing to read in .*empty \(it is empty\)"):
         read(source(empty))
-    with pytest.raises(UsageError, match="source mine: location .*nowhere does not exist"):
+    with pytest.raises(UsageError, match=r"source mine: location .*nowhere does not exist"):
         read(source(tmp_path / "nowhere"))
     with pytest.raises(UsageError, match="no installed package matches packages:no-such-thing"):
         read(source("packages:no-such-thing"))

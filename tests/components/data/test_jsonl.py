@@ -24,7 +24,12 @@ def test_the_fields_of_a_document_are_taken_and_the_rest_comes_from_the_declarat
     file.write_text("\n\n".join(json.dumps(row) for row in rows))
     assert import_jsonl(file, tmp_path / "out", SOURCE) == 2
     first, second = read_table(tmp_path / "out").to_pylist()
-    assert (first["text"], first["url"], first["language"], first["license"]) == ("하나", "https://example.com", "ko", "CC-BY-4.0")
+    assert (first["text"], first["url"], first["language"], first["license"]) == (
+        "하나",
+        "https://example.com",
+        "ko",
+        "CC-BY-4.0",
+    )
     assert dict(first["metadata"])["title"] == "제목"
     assert dict(first["metadata"])["page"] == "3"
     assert first["source"] == second["source"] == "faq"
@@ -74,7 +79,9 @@ def test_a_missing_or_empty_file_and_a_folder_in_use_are_refused(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-@given(st.lists(st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1).filter(str.strip), min_size=1))
+@given(
+    st.lists(st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1).filter(str.strip), min_size=1)
+)
 def test_every_text_survives(tmp_path_factory, texts):
     folder: Path = tmp_path_factory.mktemp("jsonl")
     (folder / "in.jsonl").write_text("\n".join(json.dumps({"text": text}) for text in texts))

@@ -83,7 +83,9 @@ def test_or_needs_one_side_and_needs_both(expression, permitted):
     assert is_permitted(expression, frozenset({"MIT", "Apache-2.0"})) is permitted
 
 
-@given(st.text(max_size=80) | st.from_regex(r"[A-Za-z0-9.() -]{0,40}( (OR|AND|WITH) [A-Za-z0-9.-]{1,12})?", fullmatch=True))
+@given(
+    st.text(max_size=80) | st.from_regex(r"[A-Za-z0-9.() -]{0,40}( (OR|AND|WITH) [A-Za-z0-9.-]{1,12})?", fullmatch=True)
+)
 def test_whatever_is_stated_the_answer_is_valid_spdx_or_nothing(statement):
     spdx = to_spdx(statement)
     assert spdx in ("", "BSD") or to_spdx(spdx) == spdx

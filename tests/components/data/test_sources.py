@@ -38,7 +38,7 @@ def test_a_wrong_field_is_named(change, message):
 
 
 def test_two_sources_cannot_share_an_id():
-    with pytest.raises(UsageError, match="recipe.yaml: source wiki is declared twice"):
+    with pytest.raises(UsageError, match=r"recipe\.yaml: source wiki is declared twice"):
         declare([GOOD, GOOD], "recipe.yaml")
 
 

@@ -1,0 +1,215 @@
+"""Personal data is found in English and Korean, masked whole, and nothing else is touched."""
+
+import re
+import string
+from itertools import pairwise
+
+import pytest
+from hypothesis import assume, example, given
+from hypothesis import strategies as st
+
+from components.common.documents import part_files, read_table, text_revision
+from components.common.step import Context
+from components.data.mask.options import Mask
+from components.data.mask.patterns import find, has_luhn_checksum, has_resident_checksum
+from components.data.mask.personal import Masker, run
+from pipelines.single import run_single
+
+KINDS = Mask().kinds
+
+
+def mask(text: str, **options) -> str:
+    return Masker(options.pop("kinds", KINDS), **options).mask(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "masked"),
+    [
+        ("연락처는 010-1234-5678로 주세요", "연락처는 [PHONE_1]로 주세요"),
+        ("전화번호01012345678입니다", "전화번호[PHONE_1]입니다"),
+        ("tel:+82-10-1234-5678, 02) 123-4567", "tel:[PHONE_1], [PHONE_2]"),
+        ("010-1234-5678 = +82 10 1234 5678", "[PHONE_1] = [PHONE_1]"),
+        ("０１０－１２３４－５６７８ 또는 010–1234–5679", "[PHONE_1] 또는 [PHONE_2]"),
+        ("call +1 (415) 555-2671 or 415.555.2672 in 2024", "call [PHONE_1] or [PHONE_2] in 2024"),
+        ("+33 6 12 34 56 78 2024", "[PHONE_1]"),
+        ("+442079460958.", "[PHONE_1]."),
+        ("주민등록번호 901201-1234567입니다", "주민등록번호 [RESIDENT_NUMBER_1]입니다"),
+        (
+            "외국인 900101 - 5123456, 2020년 이후 211011-3123456",
+            "외국인 [RESIDENT_NUMBER_1], 2020년 이후 [RESIDENT_NUMBER_2]",
+        ),
+        ("주민번호8001011234560을", "주민번호[RESIDENT_NUMBER_1]을"),
+        ("카드 4111-1111-1111-1111을 4111 1111 1111 1111 123", "카드 [CARD_1]을 [CARD_1] 123"),
+        ("amex 3782 822463 10005; 378282246310005", "amex [CARD_1]; [CARD_1]"),
+        ("메일은hong.gildong@naver.com으로", "메일은[EMAIL_1]으로"),
+        ("A <a.b+c@Sub.Corp.co.kr>, o'brien@corp.io.", "A <[EMAIL_1]>, [EMAIL_2]."),
+        ("hong [at] corp (dot) com; hong@corp.com", "[EMAIL_1]; [EMAIL_1]"),
+        ("x@y.com010-1234-5678", "[EMAIL_1][PHONE_1]"),
+        ("192.168.0.17에서 10.20.30.40:8080 <td>121.134.5.6</td>", "[IP_1]에서 [IP_2]:8080 <td>[IP_3]</td>"),
+        ("2001:4860:4860::8888 fe80::1ff:fe23:4567:890a%eth0", "[IP_1] [IP_2]%eth0"),
+        ("2024-11-24 010-1234-5678", "2024-11-24 [PHONE_1]"),
+        ("a@b.io b@b.io a@b.io A@B.io", "[EMAIL_1] [EMAIL_2] [EMAIL_1] [EMAIL_1]"),
+        ("[EMAIL_7] and a@b.io", "[EMAIL_7] and [EMAIL_8]"),
+    ],
+)
+def test_found_and_masked_whole(text, masked):
+    assert mask(text) == masked
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "version 1.2.3.4, v10.20.30.40, foo==1.10.20.30, torch-2.13.0.14-cp311.whl, 1.3.6.1.4.1.311",
+        "3.14159265358979 +1.23456789 -0.01012345678 1e-10101010101 1,234,567,890",
+        "550e8400-e29b-41d4-a716-446655440000 d41d8cd98f00b204e9800998ecf8427e 9d4111111111111111",
+        "ISBN 978-0-13-110362-7 9780131103627, EAN 8801234567890",
+        "1700000000000 1700000000000000 20240101123456 2024-01-01T12:34:56+09:00",
+        "4111 1111 1111 1112 4111111111111112 0000 0000 0000 0000",
+        "991301-1234567 901232-1234567 123456-7890123 9012011234567890",
+        "std::vector<a::b> x[1::2] 12:34:56 aa:bb:cc:dd:ee:ff dead::beef ::",
+        "DFARS 252.227-7013, https://doi.org/10.1111/0081-1750.00098, 256-512-1024-2048",
+        "lodash@4.17.21 icon@2x.png @decorator.foo a@b git@github.com:org/repo.git x @ self.weight",
+        "01010101010 010-12-345 1588-1234 2026-11-24 10:20:30",
+        "[EMAIL_1] [PHONE_12] [RESIDENT_NUMBER_3]",
+    ],
+)
+def test_what_only_looks_like_it_stays(text):
+    assert mask(text) == text
+
+
+def test_addresses_of_nobody_stay_unless_told_otherwise():
+    text = "user@example.com a@b.test 127.0.0.1 192.0.2.7 2001:db8::1 255.255.255.0"
+    assert mask(text) == text
+    assert mask(text, keep_examples=False).count("[") == 6
+    assert mask("user@notexample.com") == "[EMAIL_1]"
+
+
+def test_only_the_kinds_asked_for_are_masked():
+    text = "a@b.io 010-1234-5678"
+    assert mask(text, kinds=["phone"]) == "a@b.io [PHONE_1]"
+    assert mask(text, kinds=[]) == text
+
+
+DIGITS = st.text("0123456789", min_size=4, max_size=4)
+PHONES = st.builds(
+    "{}{}{}{}{}".format, st.sampled_from(["010", "011", "+82-10", "+8210"]), st.just("-"), DIGITS, st.just("-"), DIGITS
+)
+EMAILS = st.builds(
+    "{}@{}.{}".format,
+    st.text(string.ascii_letters + string.digits, min_size=1, max_size=12),
+    st.text(string.ascii_lowercase, min_size=2, max_size=10).filter(lambda name: name not in ("example", "test")),
+    st.sampled_from(["com", "co.kr", "org", "io"]),
+)
+BIRTHDAYS = st.dates().map(lambda day: f"{day.year % 100:02d}{day.month:02d}{min(day.day, 28):02d}")
+RESIDENTS = st.builds("{}-{}{}".format, BIRTHDAYS, st.integers(1, 8), st.text("0123456789", min_size=6, max_size=6))
+
+
+def with_check_digit(digits: str) -> str:
+    return next(digits + last for last in "0123456789" if has_luhn_checksum(digits + last))
+
+
+CARDS = st.text("0123456789", min_size=14, max_size=14).map(lambda body: with_check_digit("4" + body))
+CARDS = CARDS | CARDS.map(lambda card: "-".join(card[start : start + 4] for start in range(0, 16, 4)))
+HOSTS = st.lists(st.integers(10, 200), min_size=4, max_size=4).filter(lambda parts: parts[0] not in (127,))
+ADDRESSES = HOSTS.map(lambda parts: ".".join(map(str, parts))).filter(
+    lambda text: not text.startswith(("192.0.2.", "198.51.100."))
+)
+BEFORE = st.sampled_from(
+    ["", "전화: ", "연락처는 ", "메일은", "call ", "(", "\n", '"', "담당자 홍길동 ", "= ", "/", "，", "：", "|"]
+)
+AFTER = st.sampled_from(
+    ["", "로 연락", "입니다.", "으로", " please", ")", "\n", '"', ", ", ".", "에서", "！", " 2024", "|"]
+)
+PERSONAL = PHONES | EMAILS | RESIDENTS | CARDS | ADDRESSES
+
+
+@given(BEFORE, PERSONAL, AFTER)
+def test_in_any_context_it_is_masked_and_nothing_of_it_is_left(before, personal, after):
+    masked = mask(before + personal + after)
+    assert re.fullmatch(re.escape(before) + r"\[[A-Z_]+_1\]" + re.escape(after), masked)
+
+
+@given(st.lists(st.tuples(BEFORE, PERSONAL, AFTER), max_size=5))
+def test_several_in_one_text_are_all_masked(parts):
+    text = " ".join(before + personal + after for before, personal, after in parts)
+    masked = mask(text)
+    assert not any(personal in masked for _, personal, _ in parts)
+
+
+NOISE = st.text("0123456789-. +()@:abcdefz[]_가é/\n０", max_size=60)
+
+
+@given(NOISE | st.text())
+@example("x@y.com01012345678")
+@example("1-010-1234-5678@c.com")
+def test_masking_again_changes_nothing(text):
+    masked = mask(text)
+    assert mask(masked) == masked
+
+
+@given(NOISE | st.text())
+def test_what_is_found_lies_in_order_inside_the_text(text):
+    found = list(find(text, KINDS))
+    assert all(0 <= finding.start < finding.end <= len(text) for finding in found)
+    assert all(left.end <= right.start for left, right in pairwise(found))
+
+
+@given(st.text(string.ascii_letters + string.whitespace + "가나다라마바사.,;!?#*`'\"(){}<>", max_size=200))
+def test_words_without_numbers_and_at_signs_are_never_touched(text):
+    assume("at" not in text.lower())
+    assert mask(text) == text
+
+
+def test_checksums_of_published_numbers():
+    assert has_luhn_checksum("4111111111111111")
+    assert not has_luhn_checksum("4111111111111112")
+    assert has_resident_checksum("8001011234560")
+    assert not has_resident_checksum("8001011234561")
+
+
+@pytest.fixture
+def documents(document, written):
+    return written(
+        [
+            document(
+                "mail a@corp.com",
+                "one",
+                messages=[{"role": "user", "content": "c@corp.com and a@corp.com"}],
+                metadata={"maintainer": "a@corp.com", "version": "10.20.30.40"},
+            ),
+            document("nothing", "two"),
+            document("already [EMAIL_1]", "three", pii="masked"),
+            document("declared clean, 010-1234-5678", "four", pii="none"),
+        ]
+    )
+
+
+def test_messages_and_metadata_share_the_numbering_and_ids_stay(documents, tmp_path, environment):
+    before = read_table(documents).to_pylist()
+    outcome = run(documents, tmp_path / "out", Mask(), Context("data/mask", environment))
+    after = read_table(tmp_path / "out").to_pylist()
+    assert [row["id"] for row in after] == [row["id"] for row in before]
+    assert [row["pii"] for row in after] == ["masked", "none", "masked", "masked"]
+    first = after[0]
+    assert first["text"] == "mail [EMAIL_1]"
+    assert first["revision"] == text_revision(first["text"])
+    assert first["messages"] == [{"role": "user", "content": "[EMAIL_2] and [EMAIL_1]"}]
+    assert dict(first["metadata"]) == {"maintainer": "[EMAIL_1]", "version": "10.20.30.40"}
+    assert outcome.counts_in == outcome.counts_out == 4
+    assert outcome.metrics == {"documents_masked": 2, "masked_email": 4, "masked_phone": 1}
+    page = outcome.report.html()
+    assert "corp.com" not in page
+    assert "1234-5678" not in page
+
+
+def test_what_was_not_looked_for_is_not_declared_absent(documents, tmp_path, environment):
+    run(documents, tmp_path / "out", Mask(kinds=["phone"]), Context("data/mask", environment))
+    assert read_table(tmp_path / "out")["pii"].to_pylist() == ["present", "present", "masked", "masked"]
+
+
+def test_the_component_writes_the_same_bytes_every_time(documents, tmp_path, environment):
+    parts = []
+    for name in ("first", "second"):
+        run_single("data/mask", {"allowed": documents}, {"masked": tmp_path / name}, {}, environment)
+        parts.append([part.read_bytes() for part in part_files(tmp_path / name)])
+    assert parts[0] == parts[1]
