@@ -64,16 +64,14 @@ class Plane:
             daemon = subprocess.Popen(
                 argv, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
             )
-        end = time.monotonic() + deadline
-        while time.monotonic() < end:
-            if daemon.poll() is not None:
-                raise HeadraceError(f"the serving plane did not start: {last_line(self.log)}")
-            with contextlib.suppress(HeadraceError):
-                if self._get("/plane/status")["gateway"]["ready"]:
-                    return True
-            time.sleep(0.05)
-        self.stop()
-        raise HeadraceError(f"the serving plane did not come up within {deadline:.0f} s; see {self.log}")
+        try:
+            self._wait_for(daemon, deadline)
+        except BaseException:
+            daemon.terminate()
+            daemon.wait()
+            end_orphans(self.home)
+            raise
+        return True
 
     def stop(self, grace: float = 30) -> bool:
         """Stop the daemon and all that belongs to it.
@@ -101,6 +99,17 @@ class Plane:
             HeadraceError: The plane does not run.
         """
         return self._get("/plane/revisions")
+
+    def _wait_for(self, daemon: subprocess.Popen[bytes], deadline: float) -> None:
+        end = time.monotonic() + deadline
+        while time.monotonic() < end:
+            if daemon.poll() is not None:
+                raise HeadraceError(f"the serving plane did not start: {last_line(self.log)}")
+            with contextlib.suppress(HeadraceError):
+                if self._get("/plane/status")["gateway"]["ready"]:
+                    return
+            time.sleep(0.05)
+        raise HeadraceError(f"the serving plane did not come up within {deadline:.0f} s; see {self.log}")
 
     def _answers(self) -> None:
         try:

@@ -3,7 +3,7 @@
 import copy
 import json
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -39,7 +39,7 @@ class Manifests:
         self._manifests = {service_of(manifest): manifest for manifest in manifests}
         self._version = max((int(manifest["metadata"]["resourceVersion"]) for manifest in manifests), default=0)
 
-    def __iter__(self):  # type: ignore[no-untyped-def]
+    def __iter__(self) -> Iterator[Manifest]:
         """Iterate over the manifests, oldest first."""
         return iter(self._manifests.values())
 

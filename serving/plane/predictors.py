@@ -30,6 +30,7 @@ RUNTIMES: Runtimes = {
 Filled in: `{port}`, `{model_dir}`, `{name}` of the service, `{revision}`, and `{threads}` from the CPU limit.
 """
 
+_FILLED_IN = ("port", "model_dir", "name", "revision", "threads")
 _CRASH_LOOP = 3
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 30.0
 _STEADY_SECONDS = 60.0
@@ -45,13 +46,13 @@ def read_runtimes(path: Path | None) -> Runtimes:
         return RUNTIMES
     try:
         runtimes = yaml.safe_load(path.read_text("utf-8"))
-        shaped = all(isinstance(part, str) for argv in runtimes.values() for part in argv)
+        for argv in runtimes.values():
+            [part.format_map(dict.fromkeys(_FILLED_IN, "")) for part in argv]
     except (OSError, yaml.YAMLError, AttributeError, TypeError) as error:
-        raise UsageError(
-            f"{path}: not a readable YAML mapping of model format to a list of strings: {error}"
-        ) from error
-    if not shaped:
-        raise UsageError(f"{path}: every command line must be a list of strings")
+        raise UsageError(f"{path}: not a YAML mapping of model format to a list of strings: {error}") from error
+    except (KeyError, ValueError, IndexError) as error:
+        known = ", ".join(f"{{{name}}}" for name in _FILLED_IN)
+        raise UsageError(f"{path}: {error} is not filled in; known: {known}") from error
     return runtimes
 
 

@@ -3,9 +3,11 @@
 import contextlib
 import copy
 import json
+import re
 import socket
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -258,6 +260,24 @@ def test_a_busy_port_is_named(environment_at: Callable[[Path], Environment], tmp
         "or change serving.gateway of the environment"
     )
     assert not plane.stop(), "nothing is left of the attempt"
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("[a, b]", "not a YAML mapping of model format to a list of strings"),
+        ("onnx: [server, 8]", "not a YAML mapping of model format to a list of strings"),
+        ("onnx: [server, '{prot}']", "'prot' is not filled in; known: {port}, {model_dir}"),
+    ],
+)
+def test_a_wrong_runtime_is_named(
+    environment_at: Callable[[Path], Environment], tmp_path: Path, text: str, fault: str
+) -> None:
+    runtimes = tmp_path / "runtimes.yaml"
+    runtimes.write_text(text)
+    plane = replace(plane_of(environment_at(tmp_path)), runtimes=runtimes)
+    with pytest.raises(HeadraceError, match=re.escape(f"did not start: {runtimes}: {fault}")):
+        plane.start()
 
 
 def test_stop_leaves_no_process(
