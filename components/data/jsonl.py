@@ -4,14 +4,14 @@ import datetime
 import difflib
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from components.common.documents import BATCH_ROWS, CONFIDENTIALITY, KINDS, PII, DocumentWriter, new_document
 from components.common.errors import HeadraceError, UsageError
-from components.data.licenses import to_spdx
-from components.data.sources import PER_ITEM, Source
+from components.data.licenses import declared_license, to_spdx
+from components.data.sources import Source
 
 FIELDS = (
     "text",
@@ -120,10 +120,12 @@ def _document(
             raise wrong(field, f"is {value!r}; use one of {', '.join(_CHOICES[field])}")
         if field not in ("messages", "metadata") and not isinstance(value, str):
             raise wrong(field, f"is {json.dumps(value)[:40]}, not a string")
+        try:
+            json.dumps(value, ensure_ascii=False).encode()
+        except UnicodeEncodeError as error:
+            raise wrong(field, "holds half of a surrogate pair, which no text does") from error
     if not row.get("text", "").strip():
         raise wrong("text", "is missing" if "text" not in row else "is empty")
-    if "\0" in row["text"] or any("\ud800" <= character <= "\udfff" for character in row["text"]):
-        raise wrong("text", "holds NUL or half of a surrogate pair, which no text does")
 
     metadata = row.get("metadata", {})
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
@@ -139,7 +141,7 @@ def _document(
     confidentiality = row.get("confidentiality", source.confidentiality)
     if CONFIDENTIALITY.index(confidentiality) < CONFIDENTIALITY.index(source.confidentiality):
         raise wrong("confidentiality", f"is {confidentiality}, below the {source.confidentiality} its source declares")
-    stated = row.get("license", "" if source.license == PER_ITEM else source.license)
+    stated = row.get("license", declared_license(source))
     title = {"title": row["title"]} if "title" in row else {}
     return new_document(
         source=source.id,
@@ -153,13 +155,13 @@ def _document(
         confidentiality=confidentiality,
         pii=row.get("pii", source.pii),
         messages=messages,
-        metadata={**metadata, **title, **source.tags, "format": "text", "license_stated": stated},
+        metadata={"format": "text", **metadata, **title, **source.tags, "license_stated": stated},
     )
 
 
-def _instant(value: str, wrong: Any) -> datetime.datetime:
+def _instant(value: str, wrong: Callable[[str, str], LineError]) -> datetime.datetime:
     try:
         instant = datetime.datetime.fromisoformat(value)
-    except ValueError as error:
+        return (instant if instant.tzinfo else instant.replace(tzinfo=datetime.UTC)).astimezone(datetime.UTC)
+    except (ValueError, OverflowError) as error:
         raise wrong("retrieved_at", f"is {value!r}, not an ISO 8601 time") from error
-    return instant if instant.tzinfo else instant.replace(tzinfo=datetime.UTC)

@@ -10,6 +10,9 @@ from functools import cache
 
 from license_expression import ExpressionError, get_spdx_licensing
 
+from components.common.errors import UsageError
+from components.data.sources import PER_ITEM, Source
+
 LICENSING = get_spdx_licensing()
 
 AMBIGUOUS_BSD = "BSD"
@@ -61,6 +64,23 @@ _TEXTS = (
     ("Unlicense", ("this is free and unencumbered software released into the public domain",)),
 )
 _COPYLEFT = ("gnu general public license", "gnu lesser general public license", "gnu affero general public license")
+
+
+def declared_license(source: Source) -> str:
+    """Give the licence that a source declares for all its items as SPDX, or '' where each states its own.
+
+    Raises:
+        UsageError: The declaration is no SPDX expression.
+    """
+    if source.license == PER_ITEM:
+        return ""
+    spdx = to_spdx(source.license)
+    if not spdx or AMBIGUOUS_BSD in spdx.split():
+        raise UsageError(
+            f"source {source.id}: license: {source.license!r} is no SPDX expression; "
+            "see https://spdx.org/licenses, or name your own terms LicenseRef-<name>"
+        )
+    return spdx
 
 
 @cache

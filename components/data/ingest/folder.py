@@ -10,8 +10,8 @@ from components.common.errors import UsageError
 from components.data.ingest.items import Skipped, Unread, modified_at, read_text
 from components.data.ingest.options import Ingest
 from components.data.jsonl import LineError, read_jsonl
-from components.data.licenses import to_spdx
-from components.data.sources import PER_ITEM, Source
+from components.data.licenses import declared_license
+from components.data.sources import Source
 
 FORMATS = {
     ".csv": ("table", "csv"),
@@ -74,6 +74,7 @@ class Folder:
 
     def __init__(self, source: Source, options: Ingest) -> None:
         self._source = source
+        self._license = declared_license(source)
         self._options = options
         self._root = folder_of(source)
         self._files = list_files(self._root)
@@ -107,8 +108,7 @@ class Folder:
         if isinstance(text, Skipped):
             return [text]
         source = self._source
-        stated = "" if source.license == PER_ITEM else source.license
-        metadata = {**source.tags, "format": form, "license_stated": stated, "path": name}
+        metadata = {**source.tags, "format": form, "license_stated": self._license, "path": name}
         if form == "code":
             metadata["code_language"] = LANGUAGES[suffix]
         document = new_document(
@@ -117,7 +117,7 @@ class Folder:
             text=text,
             retrieved_at=modified_at(path),
             kind=kind if source.kind == "auto" else source.kind,
-            license=to_spdx(stated),
+            license=self._license,
             confidentiality=source.confidentiality,
             pii=source.pii,
             metadata=metadata,

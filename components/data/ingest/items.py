@@ -1,6 +1,7 @@
 """What readers share: reading a file as text, and saying what could not be read."""
 
 import datetime
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,9 +69,11 @@ def decode(data: bytes) -> str | None:
 def read_text(path: Path, where: str, max_bytes: int) -> str | Skipped:
     """Read a text file, or say why not."""
     try:
-        size = path.stat().st_size
-        if size > max_bytes:
-            return Skipped(Unread.TOO_LARGE, where, f"{size:,} bytes")
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            return Skipped(Unread.UNREADABLE, where, "not a regular file")
+        if status.st_size > max_bytes:
+            return Skipped(Unread.TOO_LARGE, where, f"{status.st_size:,} bytes")
         text = decode(path.read_bytes())
     except OSError as error:
         return Skipped(Unread.UNREADABLE, where, error.strerror or str(error))

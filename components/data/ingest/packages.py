@@ -17,8 +17,8 @@ from components.common.documents import new_document
 from components.common.errors import UsageError
 from components.data.ingest.items import Skipped, modified_at, read_text
 from components.data.ingest.options import Ingest
-from components.data.licenses import classifiers_to_spdx, refine, to_spdx
-from components.data.sources import PER_ITEM, Source
+from components.data.licenses import classifiers_to_spdx, declared_license, refine, to_spdx
+from components.data.sources import Source
 
 SCHEME = "packages:"
 
@@ -97,8 +97,7 @@ def read_package(
     contents = {path: read_text(files[path], f"{url}#{path}", options.max_file_bytes) for path in chosen}
 
     stated, spdx = _license(distribution, [text for path, text in contents.items() if _is_license(path)])
-    if source.license != PER_ITEM:
-        spdx = source.license
+    spdx = declared_license(source) or spdx
     facts = _facts(distribution, spdx)
     tags = {**source.tags, "license_stated": stated, "package": name, "version": distribution.version}
     common: dict[str, Any] = {

@@ -14,8 +14,7 @@ from components.data.ingest.folder import Folder, Imported, folder_of
 from components.data.ingest.items import Reader, Skipped, Unread
 from components.data.ingest.options import Ingest
 from components.data.ingest.packages import SCHEME, Packages
-from components.data.licenses import to_spdx
-from components.data.sources import PER_ITEM, Source
+from components.data.sources import Source
 
 ROWS = 1_000
 
@@ -70,13 +69,8 @@ def open_reader(source: Source, options: Ingest) -> Reader:
     """Choose the reader for a source by its location.
 
     Raises:
-        UsageError: Nothing reads such a location, or the declared licence is none.
+        UsageError: Nothing reads such a location.
     """
-    if source.license != PER_ITEM and not to_spdx(source.license):
-        raise UsageError(
-            f"source {source.id}: license: {source.license!r} is no SPDX expression; "
-            "see https://spdx.org/licenses, or name your own terms LicenseRef-<name>"
-        )
     if source.location.startswith(SCHEME):
         return Packages(source, options)
     if any(folder_of(source).glob("part-*.parquet")):

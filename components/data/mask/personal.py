@@ -26,7 +26,7 @@ LABELS: dict[Kind, str] = {
 }
 ROWS = 500
 _MASK = re.compile(rf"\[({'|'.join(LABELS.values())})_(\d{{1,9}})\]")
-_UNMASKED_TAGS = frozenset({"format", "format_found", "item", "license_stated", "package", "source_class", "version"})
+_NOT_PERSONAL = "version"  # a version of four numbers reads like a network address
 
 
 class Masker:
@@ -98,7 +98,7 @@ def run(allowed: Path, masked: Path, options: Mask, context: Context) -> Outcome
                 texts.append(masker.mask(text))
                 messages.append([{**message, "content": masker.mask(message["content"])} for message in dialogue])
                 metadata.append(
-                    [(name, value if name in _UNMASKED_TAGS else masker.mask(value)) for name, value in pairs]
+                    [(name, value if name == _NOT_PERSONAL else masker.mask(value)) for name, value in pairs]
                 )
                 pii.append(_state(before, bool(masker.masked), complete))
                 if masker.masked:

@@ -1,5 +1,6 @@
 """What is found in a source becomes documents, and what does not is counted by name."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -111,6 +112,7 @@ def test_what_cannot_be_read_is_counted_and_named_among_the_rest(read, tmp_path)
     (docs / "empty.md").write_text(" \n")
     (docs / "bad.jsonl").write_text('{"text": "fine"}\n{"txt": "oops"}\n')
     (docs / "big.txt").write_text("x" * 2000)
+    os.mkfifo(docs / "pipe.txt")
     outcome, rows = read(source(docs), max_file_bytes=1000)
     assert [row["url"] for row in rows] == ["good.md"]
     assert outcome.dropped == {
@@ -118,12 +120,12 @@ def test_what_cannot_be_read_is_counted_and_named_among_the_rest(read, tmp_path)
         "malformed": 1,
         "too_large": 1,
         "undecodable": 2,
-        "unreadable": 1,
+        "unreadable": 2,
         "unsupported": 1,
     }
     page = outcome.report.html()
     assert all(name in page for name in ("latin.txt", "gone.md", "picture.png", "bad.jsonl", "line 2: txt"))
-    with pytest.raises(HeadraceError, match=r"source mine: (bad.jsonl|gone.md|latin.txt): .+"):
+    with pytest.raises(HeadraceError, match=r"source mine: (bad.jsonl|gone.md|latin.txt|pipe.txt): .+"):
         read(source(docs), stop_on_unreadable=True)
 
 

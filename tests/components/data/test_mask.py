@@ -180,7 +180,7 @@ def documents(document, written):
                 "mail a@corp.com",
                 "one",
                 messages=[{"role": "user", "content": "c@corp.com and a@corp.com"}],
-                metadata={"maintainer": "a@corp.com", "version": "10.20.30.40"},
+                metadata={"license_stated": "ask a@corp.com", "version": "10.20.30.40"},
             ),
             document("nothing", "two"),
             document("already [EMAIL_1]", "three", pii="masked"),
@@ -199,7 +199,7 @@ def test_messages_and_metadata_share_the_numbering_and_ids_stay(documents, tmp_p
     assert first["text"] == "mail [EMAIL_1]"
     assert first["revision"] == text_revision(first["text"])
     assert first["messages"] == [{"role": "user", "content": "[EMAIL_2] and [EMAIL_1]"}]
-    assert dict(first["metadata"]) == {"maintainer": "[EMAIL_1]", "version": "10.20.30.40"}
+    assert dict(first["metadata"]) == {"license_stated": "ask [EMAIL_1]", "version": "10.20.30.40"}
     assert outcome.counts_in == outcome.counts_out == 4
     assert outcome.metrics == {"documents_masked": 2, "masked_email": 4, "masked_phone": 1}
     page = outcome.report.html()
