@@ -1,9 +1,11 @@
 """Ask a model the held-out questions, with lm-eval and this folder's task."""
 
+import io
 import json
 import logging
 import tempfile
 from collections.abc import Callable, Sequence
+from contextlib import redirect_stderr
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ from typing import Any
 import lm_eval
 import torch
 import transformers
+import yaml
 from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
 
@@ -56,21 +59,10 @@ def ask(
         logging.getLogger(noisy).setLevel(logging.ERROR)
     transformers.utils.logging.disable_progress_bar()
     torch.set_num_threads(options.threads or torch.get_num_threads())
-    asked = _Asked(progress, model, options)
-    with tempfile.TemporaryDirectory() as scratch:
-        file = Path(scratch) / "questions.jsonl"
-        rows = [json.dumps(asdict(question), ensure_ascii=False) for question in questions]
-        file.write_text("\n".join(rows) + "\n", "utf-8")
-        manager = TaskManager(include_path=str(TASKS), include_defaults=False)
-        spec = {"task": TASK, "dataset_kwargs": {"data_files": {"test": str(file)}, "cache_dir": scratch}}
-        measured: Any = lm_eval.simple_evaluate(
-            model=asked,
-            tasks=[spec],
-            task_manager=manager,
-            apply_chat_template=True,
-            gen_kwargs={"max_gen_toks": options.max_new_tokens},
-            bootstrap_iters=0,
-        )
+    with tempfile.TemporaryDirectory() as scratch, redirect_stderr(io.StringIO()):  # lm-eval draws its own bars
+        asked = _Asked(progress, model, options)
+        tasks = TaskManager(include_defaults=False).load(str(_task(questions, options, Path(scratch))))
+        measured: Any = lm_eval.evaluate(asked, tasks, apply_chat_template=True, bootstrap_iters=0)
     metrics = [name.partition(",")[0] for name in measured["higher_is_better"][TASK]]
     samples = sorted(measured["samples"][TASK], key=lambda sample: sample["doc_id"])
     return [
@@ -79,12 +71,28 @@ def ask(
     ]
 
 
+def _task(questions: Sequence[Question], options: Benchmark, folder: Path) -> Path:
+    """Write the questions, and the task that asks these."""
+    rows = [json.dumps(asdict(question), ensure_ascii=False) for question in questions]
+    file = folder / "questions.jsonl"
+    file.write_text("\n".join(rows) + "\n", "utf-8")
+    task = {
+        "include": str(TASKS / f"{TASK}.yaml"),
+        "dataset_kwargs": {"data_files": {"test": str(file)}, "cache_dir": str(folder)},
+        "generation_kwargs": {"do_sample": False, "max_gen_toks": options.max_new_tokens, "until": []},
+    }
+    path = folder / "task.yaml"
+    path.write_text(yaml.safe_dump(task), "utf-8")
+    return path
+
+
 class _Asked(HFLM):
     """lm-eval's Hugging Face model that says how far it is."""
 
     def __init__(self, progress: Callable[[int], None], model: Path, options: Benchmark) -> None:
         precision = {"bf16": "bfloat16", "fp32": "float32"}[options.precision]
-        super().__init__(pretrained=str(model), dtype=precision, batch_size=options.batch_size)
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        super().__init__(pretrained=str(model), dtype=precision, batch_size=options.batch_size, device=device)
         self._answered = 0
         self._progress = progress
 

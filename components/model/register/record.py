@@ -5,10 +5,11 @@ from pathlib import Path
 from typing import Any
 
 from components.common.code import code_digest
-from components.common.ledger import SIDECAR, artifact_files, canonical, check_input, entry_of, sha256
+from components.common.ledger import SIDECAR, artifact_files, canonical, entry_of, file_digest, sha256
 from components.common.report import Report
 from components.common.step import Context, Outcome
 from components.common.store import open_store, upload_tree
+from components.data.card.version import MANIFEST
 from components.evaluation.gate.decide import VERDICT
 from components.model.merge.combine import ADAPTER
 from components.model.register.card import write_card
@@ -30,7 +31,7 @@ def run(candidate: Path, dataset: Path, verdict: Path, model: Path, options: Reg
     """
     judged = read_json(verdict / VERDICT)
     training = read_json(candidate / ADAPTER / TRAINING)
-    return _register(candidate, model, options, context, check_input(dataset)["digest"], judged, training)
+    return _register(candidate, model, options, context, file_digest(dataset / MANIFEST), judged, training)
 
 
 def run_base(base: Path, model: Path, options: Register, context: Context) -> Outcome:

@@ -71,7 +71,7 @@ def run(base: Path, pairs: Path, adapter: Path, options: Tune, context: Context)
         trainer.train()
     adapted: Any = trainer.model
     adapted.peft_config["default"].base_model_name_or_path = name  # not the directory it happened to lie in
-    adapted.save_pretrained(adapter)
+    adapted.save_pretrained(adapter, save_embedding_layers=False)
     (adapter / "README.md").unlink()  # peft's empty model card
     training = {
         "base": name,
@@ -162,10 +162,12 @@ def _trainer(
             bf16=False,
             optim="adamw_torch_fused",
             seed=options.seed,
+            train_sampling_strategy="group_by_length",  # what is padded is computed
             save_strategy="no",
             report_to="none",
             logging_steps=1,
             disable_tqdm=True,
+            dataloader_pin_memory=torch.cuda.is_available(),
         ),
         peft_config=LoraConfig(
             r=options.rank,

@@ -1,0 +1,62 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from components.common.errors import HeadraceError
+from components.evaluation.benchmark.compare import read_questions, run
+from components.evaluation.benchmark.options import Benchmark
+
+OPTIONS = Benchmark(max_new_tokens=16, batch_size=4, threads=1)
+
+
+def test_a_model_that_learned_beats_the_one_that_did_not(
+    base: Path, candidate: Path, facts: Path, tmp_path: Path, context
+) -> None:
+    outcome = run(base, candidate, facts, tmp_path, OPTIONS, context("evaluation/benchmark"))
+    found = json.loads((tmp_path / "evidence.json").read_text())
+    metrics = {metric["name"]: metric for metric in found["metrics"]}
+    assert set(metrics) == {"exact_match", "token_f1"}
+    assert metrics["exact_match"]["value"] == 1
+    assert metrics["exact_match"]["base_value"] == 0
+    assert metrics["exact_match"]["gained"] == 4
+    for metric in metrics.values():
+        assert metric["interval"][0] <= metric["value"] <= metric["interval"][1]
+        assert metric["gain_interval"][0] <= metric["gain"] <= metric["gain_interval"][1]
+    samples = [json.loads(line) for line in (tmp_path / "samples.jsonl").read_text().splitlines()]
+    assert [sample["language"] for sample in samples] == ["en", "en", "en", "ko"]
+    assert [sample["candidate"]["answer"] for sample in samples] == [sample["answer"] for sample in samples]
+    assert "형태소 분석" in outcome.report.html()
+
+
+def test_a_model_against_itself_gains_nothing_twice_with_the_same_bytes(
+    base: Path, facts: Path, tmp_path: Path, context, capfd: pytest.CaptureFixture[str]
+) -> None:
+    written = []
+    for name in ("first", "again"):
+        path = tmp_path / name
+        path.mkdir()
+        run(base, base, facts, path, OPTIONS, context("evaluation/benchmark"))
+        written.append({file.name: file.read_bytes() for file in path.iterdir()})
+    assert written[0] == written[1]
+    for metric in json.loads(written[0]["evidence.json"])["metrics"]:
+        assert metric["gain"] == 0
+    said = capfd.readouterr()
+    assert said.err == ""
+    assert all(line.startswith("::progress ") for line in said.out.splitlines())
+
+
+def test_only_single_questions_are_asked_and_a_limit_spreads_over_them(tmp_path: Path, write_dialogues) -> None:
+    single = [[("user", f"question {number}"), ("assistant", "yes")] for number in range(10)]
+    longer = [[("user", "a"), ("assistant", "b"), ("user", "c"), ("assistant", "d")]]
+    path = write_dialogues(tmp_path, [*single, *longer])
+    questions, documents, dropped = read_questions(path, limit=5)
+    assert [question.question for question in questions] == [f"question {number}" for number in (0, 2, 4, 6, 8)]
+    assert documents == 11
+    assert dropped == {"not_one_turn": 1, "beyond_limit": 5}
+
+
+def test_no_questions_is_an_error(base: Path, tmp_path: Path, context, write_dialogues) -> None:
+    path = write_dialogues(tmp_path / "questions", [[("user", "alone")]])
+    with pytest.raises(HeadraceError, match="no question"):
+        run(base, base, path, tmp_path, OPTIONS, context("evaluation/benchmark"))

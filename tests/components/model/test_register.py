@@ -1,0 +1,81 @@
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from components.common.ledger import canonical, file_digest
+from components.evaluation.gate.decide import run as decide
+from components.evaluation.gate.options import Gate, Threshold
+from components.model.register.options import Register
+from components.model.register.record import run, run_base
+from components.model.versions import verify_version
+
+METRIC = {
+    "name": "exact_match",
+    "value": 0.9,
+    "interval": [0.8, 0.95],
+    "base_value": 0.1,
+    "base_interval": [0.0, 0.2],
+    "gain": 0.8,
+    "gain_interval": [0.6, 0.9],
+    "n": 60,
+}
+
+
+@pytest.fixture
+def verdict(tmp_path: Path, context) -> Path:
+    evidence, verdict = tmp_path / "evidence", tmp_path / "verdict"
+    evidence.mkdir()
+    verdict.mkdir()
+    found = {"task": "held_out", "questions": 60, "confidence": 0.95, "metrics": [METRIC]}
+    (evidence / "evidence.json").write_bytes(canonical(found))
+    options = Gate(thresholds=[Threshold(metric="exact_match", rule="min", value=0.5)])
+    decide(evidence=evidence, verdict=verdict, options=options, context=context("evaluation/gate"))
+    return verdict
+
+
+@pytest.fixture
+def dataset(tmp_path: Path) -> Path:
+    path = tmp_path / "dataset"
+    path.mkdir()
+    (path / "manifest.json").write_text('{"name": "packages"}')
+    return path
+
+
+def test_a_registered_model_is_a_version_in_the_store(
+    candidate: Path, dataset: Path, verdict: Path, tmp_path: Path, context
+) -> None:
+    surroundings = context("model/register")
+    store = Path(surroundings.environment.store.removeprefix("file://"))
+    model = tmp_path / "model"
+    outcome = run(candidate, dataset, verdict, model, Register(name="tiny"), surroundings)
+    version = verify_version(model)
+    assert version == verify_version(store / version.key)
+    assert outcome.head == version.key
+    assert outcome.copies == {"model": f"{surroundings.environment.store}/{version.key}"}
+    assert version.origins.dataset == file_digest(dataset / "manifest.json")
+    assert version.evaluation["decision"] == "release"
+    again = run(candidate, dataset, verdict, tmp_path / "again", Register(name="tiny"), surroundings)
+    assert again.head == outcome.head
+
+
+def test_the_card_says_what_happened(candidate: Path, dataset: Path, verdict: Path, tmp_path: Path, context) -> None:
+    run(candidate, dataset, verdict, tmp_path / "model", Register(languages=["en", "ko"]), context("model/register"))
+    _, header, text = (tmp_path / "model" / "MODEL_CARD.md").read_text().split("---\n", 2)
+    fields = yaml.safe_load(header)
+    assert (fields["license"], fields["base_model"], fields["language"]) == ("mit", "Tiny-Llama", ["en", "ko"])
+    [result] = fields["model-index"][0]["results"]
+    assert result["metrics"] == [{"type": "exact_match", "value": 0.9, "name": "exact match"}]
+    assert "| exact_match | 0.100 | 0.900 | 0.800 – 0.950 |" in text
+    assert "4 question and answer pairs" in text
+    assert str(tmp_path) not in text
+
+
+def test_a_base_model_is_registered_without_evidence(base: Path, tmp_path: Path, context) -> None:
+    run_base(base, tmp_path, Register(name="tiny"), context("model/register"))
+    version = verify_version(tmp_path)
+    assert version.evaluation == {}
+    assert version.origins.dataset == ""
+    assert version.origins.base == json.loads((base / "base.json").read_text())["digest"]
+    assert "not tuned and not evaluated" in (tmp_path / "MODEL_CARD.md").read_text()

@@ -1,0 +1,75 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from components.common.errors import HeadraceError
+from components.common.ledger import artifact_files
+from components.model.tune.adapt import run
+from components.model.tune.options import Tune
+
+
+def test_training_lowers_the_loss_and_leaves_only_the_adapter(adapter: Path) -> None:
+    training = json.loads((adapter / "training.json").read_text())
+    assert training["steps"] == len(training["losses"]) == 40
+    assert training["final_loss"] < training["losses"][0] / 10
+    assert set(artifact_files(adapter)) == {"adapter_config.json", "adapter_model.safetensors", "training.json"}
+    assert json.loads((adapter / "adapter_config.json").read_text())["base_model_name_or_path"] == "Tiny-Llama"
+
+
+def test_the_same_seed_gives_the_same_bytes_and_another_seed_does_not(
+    base: Path, facts: Path, tmp_path: Path, context
+) -> None:
+    made = {}
+    for name, seed in (("first", 1), ("again", 1), ("other", 2)):
+        made[name] = tmp_path / name
+        made[name].mkdir()
+        options = Tune(epochs=2, batch_size=2, seed=seed, threads=1)
+        run(base=base, pairs=facts, adapter=made[name], options=options, context=context("model/tune"))
+    assert artifact_files(made["first"]) == artifact_files(made["again"])
+    weights = "adapter_model.safetensors"
+    assert artifact_files(made["first"])[weights] != artifact_files(made["other"])[weights]
+
+
+def test_what_cannot_be_trained_on_is_counted_by_reason(base: Path, tmp_path: Path, context, write_dialogues) -> None:
+    pairs = write_dialogues(
+        tmp_path / "pairs",
+        [
+            [("user", "What does arvo do?"), ("assistant", "parses dates")],
+            [("user", "What does belkin do?"), ("assistant", "renders " * 100)],
+            [("user", "What does corvid do?")],
+            [("user", "What does dasher do?"), ("assistant", "  ")],
+        ],
+    )
+    (tmp_path / "adapter").mkdir()
+    outcome = run(
+        base=base,
+        pairs=pairs,
+        adapter=tmp_path / "adapter",
+        options=Tune(epochs=1, max_length=64, threads=1),
+        context=context("model/tune"),
+    )
+    assert (outcome.counts_in, outcome.counts_out) == (4, 1)
+    assert outcome.dropped == {"no_answer": 2, "too_long": 1}
+
+
+def test_no_pairs_is_an_error_that_says_why(base: Path, tmp_path: Path, context, write_dialogues) -> None:
+    pairs = write_dialogues(tmp_path / "pairs", [[("user", "What does corvid do?")]])
+    with pytest.raises(HeadraceError, match="no_answer: 1"):
+        run(base=base, pairs=pairs, adapter=tmp_path, options=Tune(), context=context("model/tune"))
+
+
+def test_the_run_is_in_mlflow_with_every_loss(adapter: Path, base: Path, facts: Path, context) -> None:
+    from mlflow import MlflowClient
+
+    client = MlflowClient(context("model/tune").environment.tracking)
+    experiment = client.get_experiment_by_name("headrace")
+    assert experiment is not None
+    [tracked] = client.search_runs([experiment.experiment_id], "params.epochs = '40'")
+    losses = json.loads((adapter / "training.json").read_text())["losses"]
+    recorded = client.get_metric_history(tracked.info.run_id, "loss")
+    assert [metric.value for metric in sorted(recorded, key=lambda metric: metric.step)] == pytest.approx(
+        losses, abs=1e-6
+    )
+    assert tracked.info.status == "FINISHED"
+    assert {"headrace.base", "headrace.pairs", "headrace.code"} <= tracked.data.tags.keys()
