@@ -21,6 +21,8 @@ PREFIX = "headrace.dev"
 
 _NAME = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
 _NAME_LIMIT = 63
+# The resource definition requires a canary's model to name its container; this is the name KServe's runtimes use.
+_CONTAINER = "kserve-container"
 _NOT_IN_A_CANARY = ("maxReplicas", "scaleTarget", "scaleMetric", "autoScaling", "workerSpec")
 _SCALARS: Mapping[str, tuple[type, ...]] = {
     "str": (str,),
@@ -52,7 +54,7 @@ def render_predictor(
         annotations: Where the model came from.
     """
     model = models.V1beta1ModelSpec(
-        name="",  # the resource definition requires it in a canary
+        name=_CONTAINER,
         model_format=models.V1beta1ModelFormat(name="huggingface"),
         storage_uri=storage_uri,
         args=arguments or None,

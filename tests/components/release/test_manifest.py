@@ -42,7 +42,7 @@ def test_what_is_rendered_is_valid() -> None:
     assert violations(service()) == []
     assert violations(service((10, predictor("one")), (0, predictor("two")))) == []
     assert service()["metadata"]["annotations"] == {DEPLOYMENT_MODE: "Standard"}
-    assert predictor("a")["model"]["name"] == "", "the resource definition requires the field in a canary"
+    assert predictor("a")["model"]["name"] == "kserve-container", "the resource definition requires it in a canary"
 
 
 @pytest.mark.parametrize(
