@@ -3,25 +3,24 @@
 import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Protocol
+
+import mlflow
 
 from components.common.environment import Environment
 
 
-class Tracked:
-    """A training run that is being recorded."""
+class Log(Protocol):
+    """Records what a training step measured."""
 
-    def log(self, values: Mapping[str, float], step: int) -> None:
-        """Record what a step measured."""
-        import mlflow
-
-        mlflow.log_metrics(dict(values), step=step)
+    def __call__(self, metrics: dict[str, float], step: int) -> object:
+        """Record metrics by name."""
 
 
 @contextmanager
 def track(
     environment: Environment, experiment: str, name: str, settings: Mapping[str, Any], tags: Mapping[str, str]
-) -> Iterator[Tracked]:
+) -> Iterator[Log]:
     """Record a training run; it ends as failed when the body raises.
 
     Args:
@@ -31,8 +30,6 @@ def track(
         settings: Parameters of the run.
         tags: What it was made from; each is recorded as `headrace.<name>`.
     """
-    import mlflow
-
     for noisy in ("mlflow", "alembic"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
     mlflow.set_tracking_uri(environment.tracking)
@@ -41,4 +38,4 @@ def track(
     mlflow.set_experiment(experiment)
     with mlflow.start_run(run_name=name, tags={f"headrace.{tag}": value for tag, value in tags.items()}):
         mlflow.log_params(dict(settings))
-        yield Tracked()
+        yield lambda metrics, step: mlflow.log_metrics(metrics, step=step)

@@ -16,6 +16,12 @@ from components.common.ledger import artifact_files, canonical, sha256
 BASE = "base.json"
 """Which base model a model directory is or was made from: name, origin, digest and licence."""
 
+ADAPTER = "adapter"
+"""Where a merged model keeps the adapter, for engines that load it beside an unchanged base."""
+
+TRAINING = "training.json"
+"""In an adapter: what it was trained with and how the loss went."""
+
 CARD = "MODEL_CARD.md"
 EVALUATION = "evaluation.json"
 PROVENANCE = "provenance.json"

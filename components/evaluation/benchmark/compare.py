@@ -15,8 +15,8 @@ from components.data.reasons import Reason
 from components.evaluation.benchmark.asking import TASK, Answer, Question, ask
 from components.evaluation.benchmark.intervals import bootstrap, mcnemar, newcombe, wilson
 from components.evaluation.benchmark.options import Benchmark
+from components.evaluation.evidence import EVIDENCE
 
-EVIDENCE = "evidence.json"
 SAMPLES = "samples.jsonl"
 
 

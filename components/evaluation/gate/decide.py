@@ -6,7 +6,7 @@ from pathlib import Path
 from components.common.ledger import canonical
 from components.common.report import Report
 from components.common.step import Context, Outcome
-from components.evaluation.benchmark.compare import EVIDENCE
+from components.evaluation.evidence import EVIDENCE
 from components.evaluation.gate.judge import RELEASE, Verdict, judge
 from components.evaluation.gate.options import Gate
 from components.model.versions import read_json

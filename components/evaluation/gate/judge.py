@@ -95,10 +95,10 @@ def _sentence(threshold: Threshold, value: float, weakest: float, passed: bool) 
         f"gain of {threshold.metric} over the base" if threshold.rule == "min_gain_over_base" else threshold.metric
     )
     bound = (
-        f", with confidence {'at most' if threshold.rule == 'max' else 'at least'} {weakest:.3g}," * threshold.certain
+        f", with confidence {'at most' if threshold.rule == 'max' else 'at least'} {weakest:.3g}" * threshold.certain
     )
     relation = {
         ("max", True): "not above",
         ("max", False): "above",
     }.get((threshold.rule, passed), "not below" if passed else "below")
-    return f"{measured} is {value:.3g}{bound} {relation} {threshold.value:g}"
+    return f"{measured} is {value:.3g}{bound}, {relation} {threshold.value:g}"

@@ -14,11 +14,8 @@ from components.common.report import Report
 from components.common.step import Context, Outcome
 from components.model.gguf import write_gguf
 from components.model.merge.options import Merge
-from components.model.tune.adapt import PRECISIONS, TRAINING
-from components.model.versions import BASE, read_json
-
-ADAPTER = "adapter"
-"""Where the adapter stays in the merged model, for engines that load it beside an unchanged base."""
+from components.model.tune.adapt import PRECISIONS
+from components.model.versions import ADAPTER, BASE, TRAINING, read_json
 
 
 def run(base: Path, adapter: Path, candidate: Path, options: Merge, context: Context) -> Outcome:

@@ -11,11 +11,9 @@ from components.common.step import Context, Outcome
 from components.common.store import open_store, upload_tree
 from components.data.card.version import MANIFEST
 from components.evaluation.gate.decide import VERDICT
-from components.model.merge.combine import ADAPTER
 from components.model.register.card import write_card
 from components.model.register.options import Register
-from components.model.tune.adapt import TRAINING
-from components.model.versions import BASE, CARD, EVALUATION, PROVENANCE, Origins, read_json, seal
+from components.model.versions import ADAPTER, BASE, CARD, EVALUATION, PROVENANCE, TRAINING, Origins, read_json, seal
 
 
 def run(candidate: Path, dataset: Path, verdict: Path, model: Path, options: Register, context: Context) -> Outcome:

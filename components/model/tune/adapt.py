@@ -27,13 +27,10 @@ from components.common.errors import HeadraceError
 from components.common.ledger import canonical, entry_of, sha256
 from components.common.report import Report
 from components.common.step import Context, Outcome
-from components.model.tracking import Tracked, track
+from components.model.tracking import Log, track
 from components.model.tune.options import Tune
 from components.model.tune.pairs import Pairs, read_pairs
-from components.model.versions import BASE, read_json
-
-TRAINING = "training.json"
-"""What the adapter was trained with and how the loss went; the same for the same inputs, options and libraries."""
+from components.model.versions import BASE, TRAINING, read_json
 
 PRECISIONS = {"bf16": torch.bfloat16, "fp32": torch.float32}
 LIBRARIES = ("torch", "transformers", "peft", "trl")
@@ -63,10 +60,10 @@ def run(base: Path, pairs: Path, adapter: Path, options: Tune, context: Context)
     label = sha256(canonical({**settings, **tags}))[:12]
     with (
         tempfile.TemporaryDirectory() as scratch,
-        track(context.environment, options.experiment, f"tune-{label}", settings, tags) as tracked,
+        track(context.environment, options.experiment, f"tune-{label}", settings, tags) as log,
     ):
         trainer = _trainer(base, tokenizer, read, options, Path(scratch))
-        progress = Progress(context, tracked)
+        progress = Progress(context, log)
         trainer.add_callback(progress)
         trainer.train()
     adapted: Any = trainer.model
@@ -124,16 +121,16 @@ class CompletionTrainer(SFTTrainer):
 class Progress(TrainerCallback):
     """Hands each step's loss on: to the progress display, the tracking server and `training.json`."""
 
-    def __init__(self, context: Context, tracked: Tracked) -> None:
+    def __init__(self, context: Context, log: Log) -> None:
         self.losses: list[float] = []
         self._context = context
-        self._tracked = tracked
+        self._log = log
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any) -> None:
         """Called by the trainer after every step."""
         if logs and "loss" in logs:
             self.losses.append(round(logs["loss"], 6))
-            self._tracked.log({"loss": logs["loss"], "learning_rate": logs["learning_rate"]}, state.global_step)
+            self._log({"loss": logs["loss"], "learning_rate": logs["learning_rate"]}, state.global_step)
             self._context.progress(state.global_step, state.max_steps, f"loss {logs['loss']:.3f}")
 
 

@@ -55,7 +55,7 @@ def test_one_failing_demand_holds_and_only_it_is_blamed() -> None:
         Threshold(metric="exact_match", rule="min_gain_over_base", value=0.9),
     ]
     verdict = judge(evidence(), Gate(thresholds=thresholds))
-    assert verdict.sentence == "Held: gain of exact_match over the base is 0.5 below 0.9."
+    assert verdict.sentence == "Held: gain of exact_match over the base is 0.5, below 0.9."
 
 
 def test_the_step_returns_the_decision_and_records_why(tmp_path: Path, context) -> None:
