@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.tree import Tree
 
-from components.common.errors import HeadraceError, UsageError
+from components.common.errors import HeadraceError, Interrupted, UsageError
 
 if TYPE_CHECKING:
     from components.common.environment import Environment
@@ -34,20 +35,18 @@ console = Console(highlight=False)
 
 Home = Annotated[Path, typer.Option(help="Folder for local state.")]
 DEFAULT_HOME = Path(".headrace")
+EnvironmentName = Annotated[
+    str, typer.Option("--environment", "-e", help="A file, or the name of one in pipelines/environments.")
+]
 
 
 def main() -> None:
     """Run the command; a person's mistake is one line, an exit code and no traceback."""
     try:
-        app(standalone_mode=False)
+        app()
     except HeadraceError as error:
-        Console(stderr=True, highlight=False).print(f"[bold red]headrace:[/] {error}", soft_wrap=True)
+        Console(stderr=True, highlight=False).print(f"[bold red]headrace:[/] {escape(str(error))}", soft_wrap=True)
         sys.exit(error.exit_code)
-    except (KeyboardInterrupt, typer.Abort):
-        Console(stderr=True).print("[bold]headrace:[/] interrupted; what was finished is kept, run again to go on")
-        sys.exit(130)
-    except typer.Exit as ended:
-        sys.exit(ended.exit_code)
 
 
 @app.command()
@@ -57,6 +56,7 @@ def run(
     ] = None,
     docs: Annotated[Path | None, typer.Option(help="Use the documents in this folder as the corpus.")] = None,
     recipe: Annotated[str, typer.Option(help="A recipe file, or the name of one in pipelines/recipes.")] = "default",
+    environment: EnvironmentName = "local",
     home: Home = DEFAULT_HOME,
 ) -> None:
     """Run the whole line on this machine: documents to a served model.
@@ -69,25 +69,29 @@ def run(
     from pipelines.recipe import local_recipe
     from pipelines.summary import print_summary
 
-    environment = _local(home)
+    place = _load(environment, home)
     chosen = local_recipe(recipe, overrides or [], docs)
-    with Display() as display:
-        finished = run_line(chosen, environment, display)
-    print_summary(console, finished, chosen, environment)
+    try:
+        with Display() as display:
+            finished = run_line(chosen, place, display)
+    except KeyboardInterrupt as error:
+        raise Interrupted("interrupted; what was finished is kept, run again to go on") from error
+    print_summary(console, finished, chosen, place)
 
 
 @app.command()
 def chat(
     prompt: Annotated[str, typer.Argument(help="Ask once and exit; without it a conversation begins.")] = "",
     service: Annotated[str, typer.Option(help="Name of the served model.")] = "",
+    environment: EnvironmentName = "local",
     home: Home = DEFAULT_HOME,
 ) -> None:
     """Talk to the served model."""
     from components.release.rollout import StandardRollout
     from serving.chat import chat as talk
 
-    environment = _local(home)
-    talk(f"{environment.serving.gateway}/openai/v1", StandardRollout(environment, service).service, prompt)
+    place = _load(environment, home)
+    talk(f"{place.serving.gateway}/openai/v1", StandardRollout(place, service).service, prompt)
 
 
 @app.command("compile")
@@ -124,6 +128,7 @@ def step(
     inputs: Annotated[list[str] | None, typer.Option("--in", help="name=DIR, once per input.")] = None,
     outputs: Annotated[list[str] | None, typer.Option("--out", help="name=DIR, once per output.")] = None,
     options: Annotated[list[str] | None, typer.Option("--set", help="key=value, once per option.")] = None,
+    environment: EnvironmentName = "local",
     home: Home = DEFAULT_HOME,
 ) -> None:
     """Run any one step on its own; with only a name, say what it takes."""
@@ -140,7 +145,7 @@ def step(
             {key: Path(value) for key, value in single.parse_pairs(inputs or [], "--in").items()},
             {key: Path(value) for key, value in single.parse_pairs(outputs or [], "--out").items()},
             single.parse_options(options or []),
-            _local(home),
+            _load(environment, home),
         )
         console.print_json(json.dumps(metrics))
 
@@ -164,11 +169,11 @@ def import_(
 
 
 @app.command()
-def doctor(home: Home = DEFAULT_HOME) -> None:
+def doctor(environment: EnvironmentName = "local", home: Home = DEFAULT_HOME) -> None:
     """Say what this machine lacks, and what to type."""
     from pipelines.doctor import examine
 
-    findings = examine(_local(home))
+    findings = examine(_load(environment, home))
     for finding in findings:
         mark = "[green]✓[/]" if finding.ok else "[red]✗[/]"
         console.print(f"{mark} {finding.what}" + (f"  →  {finding.fix}" if not finding.ok else ""), soft_wrap=True)
@@ -192,9 +197,9 @@ def reference(
 
 
 @ledger_app.command()
-def verify(home: Home = DEFAULT_HOME) -> None:
+def verify(environment: EnvironmentName = "local", home: Home = DEFAULT_HOME) -> None:
     """Check every entry, link, signature and every byte of every recorded artifact."""
-    ledger = _ledger(home)
+    ledger = _ledger(environment, home)
     with console.status("hashing every recorded artifact …"):
         findings = ledger.verify()
         count = sum(1 for _ in ledger.entries())
@@ -210,12 +215,13 @@ def verify(home: Home = DEFAULT_HOME) -> None:
 @ledger_app.command("trace")
 def trace_(
     subject: Annotated[str, typer.Argument(help="A document id, version, served revision or entry; 8 characters do.")],
+    environment: EnvironmentName = "local",
     home: Home = DEFAULT_HOME,
 ) -> None:
     """Show what something was made from, and what it went into."""
     from components.common.trace import Link, trace
 
-    answer = trace(_ledger(home), subject)
+    answer = trace(_ledger(environment, home), subject)
     tree = Tree(f"[bold]{answer.kind}[/] {subject}")
 
     def grow(title: str, links: list[Link]) -> None:
@@ -240,17 +246,17 @@ def new_step(name: Annotated[str, typer.Argument(help="AREA/NAME of the new step
         console.print(f"wrote {path}")
 
 
-def _local(home: Path) -> "Environment":
+def _load(name: str, home: Path) -> "Environment":
     from components.common.environment import load_environment
 
-    return load_environment("local", home)
+    return load_environment(name, home)
 
 
-def _ledger(home: Path) -> "Ledger":
+def _ledger(name: str, home: Path) -> "Ledger":
     from components.common.ledger import Ledger
     from components.common.store import open_store
 
-    environment = _local(home)
+    environment = _load(name, home)
     return Ledger(open_store(environment.store), Path(environment.signing_key))
 
 

@@ -228,6 +228,7 @@ class DocumentWriter:
     def _write_part(self, table: pa.Table) -> None:
         final = self.path / f"part-{self._parts:05d}.parquet"
         temporary = final.with_suffix(".partial")
-        pq.write_table(table.replace_schema_metadata(SCHEMA.metadata), temporary, compression="zstd", row_group_size=BATCH_ROWS)
+        table = table.replace_schema_metadata(SCHEMA.metadata)
+        pq.write_table(table, temporary, compression="zstd", row_group_size=BATCH_ROWS)
         temporary.rename(final)
         self._parts += 1

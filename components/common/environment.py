@@ -40,22 +40,22 @@ def load_environment(name: str = "local", home: Path | None = None) -> Environme
     """Read an environment and resolve its `{home}` references.
 
     Args:
-        name: Name of a file in `pipelines/environments`, without `.yaml`.
+        name: Name of a file in `pipelines/environments` without `.yaml`, or the path of another one with it.
         home: Folder for local state; `.headrace` in the working folder by default.
 
     Raises:
         UsageError: There is no such environment, or a field is wrong.
     """
-    path = ENVIRONMENTS / f"{name}.yaml"
+    path = Path(name) if name.endswith(".yaml") else ENVIRONMENTS / f"{name}.yaml"
     if not path.is_file():
         known = ", ".join(sorted(file.stem for file in ENVIRONMENTS.glob("*.yaml")))
-        raise UsageError(f"there is no environment {name!r}; known: {known}")
+        raise UsageError(f"there is no environment {name!r}; known: {known}, or a .yaml file")
     folder = str((home or Path(".headrace")).resolve())
     if "python3" in folder or "{{" in folder:
         raise UsageError(f"{folder}: KFP's local runner rewrites 'python3' and '{{{{' in paths; use another folder")
     fields = _fill(yaml.safe_load(path.read_text("utf-8")) or {}, folder)
     try:
-        return Environment(**{"name": name, **fields})
+        return Environment(**{"name": path.stem, **fields})
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"])

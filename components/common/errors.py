@@ -17,6 +17,12 @@ class UsageError(HeadraceError):
     exit_code = 2
 
 
+class Interrupted(HeadraceError):
+    """A person stopped the work; what was finished is kept."""
+
+    exit_code = 130
+
+
 class GateHold(HeadraceError):
     """A gate said no. The run itself was in order."""
 

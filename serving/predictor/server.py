@@ -264,10 +264,13 @@ def listen(host: str, port: int) -> socket.socket:
         HeadraceError: The address is taken or not of this machine.
     """
     try:
-        return socket.create_server((host, port))
+        listener = socket.create_server((host, port))
     except (OSError, OverflowError) as error:
         reason = getattr(error, "strerror", error)
         raise HeadraceError(f"cannot listen on {host}:{port}: {reason}; choose another --http_port") from error
+    # Accepted sockets inherit it; asyncio sets it by itself only on sockets made with IPPROTO_TCP.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return listener
 
 
 def serve(model: ServedModel, listener: socket.socket, grace_seconds: int) -> None:

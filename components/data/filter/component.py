@@ -7,7 +7,7 @@ from components.common.step import step
 
 @step("data")
 def filter(
-    masked: dsl.Input[dsl.Dataset],
+    documents: dsl.Input[dsl.Dataset],
     kept: dsl.Output[dsl.Dataset],
     metrics: dsl.Output[dsl.Metrics],
     report: dsl.Output[dsl.HTML],
@@ -17,7 +17,7 @@ def filter(
     """Drop documents of poor quality or in other languages.
 
     Args:
-        masked: Masked documents.
+        documents: Masked documents.
         kept: Documents good enough to learn from.
         metrics: Counts and rates.
         report: What was dropped, and why.

@@ -39,11 +39,11 @@ class Poor(Reason):
     CODE_SYMBOLS = "code_symbols", "Code with few letters and digits: data or art (Codex)."
 
 
-def run(masked: Path, kept: Path, options: Filter, context: Context) -> Outcome:
+def run(documents: Path, kept: Path, options: Filter, context: Context) -> Outcome:
     """Keep documents that pass every rule for their kind, with their language identified.
 
     Args:
-        masked: Masked documents.
+        documents: Masked documents.
         kept: Folder for the documents kept.
         options: Thresholds.
         context: Where the run takes place.
@@ -51,14 +51,14 @@ def run(masked: Path, kept: Path, options: Filter, context: Context) -> Outcome:
     Returns:
         What was dropped, by the first rule that failed.
     """
-    total = count_documents(masked)
+    total = count_documents(documents)
     identifier = Identifier([*options.candidates, *options.languages], options.min_confidence)
     dropped: Counter[Poor] = Counter()
     languages: Counter[str] = Counter()
     examples: list[dict[str, Any]] = []
     done = 0
     with DocumentWriter(kept) as writer:
-        for batch in read_batches(masked, rows=ROWS):
+        for batch in read_batches(documents, rows=ROWS):
             found = identify(batch, identifier)
             table = pa.Table.from_batches([batch])
             index = table.schema.get_field_index("language")

@@ -7,7 +7,7 @@ from components.common.step import step
 
 @step("data")
 def mask(
-    allowed: dsl.Input[dsl.Dataset],
+    documents: dsl.Input[dsl.Dataset],
     masked: dsl.Output[dsl.Dataset],
     metrics: dsl.Output[dsl.Metrics],
     report: dsl.Output[dsl.HTML],
@@ -17,7 +17,7 @@ def mask(
     """Mask personal data.
 
     Args:
-        allowed: Documents that may be used.
+        documents: Documents that may be used.
         masked: The same documents without personal data of the masked kinds.
         metrics: Counts and rates.
         report: What was masked, by kind.

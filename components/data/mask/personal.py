@@ -69,11 +69,11 @@ class Masker:
         return f"[{label}_{self._numbers[kind, canonical]}]"
 
 
-def run(allowed: Path, masked: Path, options: Mask, context: Context) -> Outcome:
+def run(documents: Path, masked: Path, options: Mask, context: Context) -> Outcome:
     """Mask the texts, messages and metadata of every document.
 
     Args:
-        allowed: Documents that may be used.
+        documents: Documents that may be used.
         masked: Folder for the masked documents.
         options: What to mask.
         context: Where the run takes place.
@@ -81,15 +81,15 @@ def run(allowed: Path, masked: Path, options: Mask, context: Context) -> Outcome
     Returns:
         What was masked, by kind; no document is dropped.
     """
-    total = count_documents(allowed)
+    total = count_documents(documents)
     found: Counter[Kind] = Counter()
-    documents: Counter[Kind] = Counter()
+    affected: Counter[Kind] = Counter()
     sources: dict[str, Counter[Kind]] = {}
     touched = done = 0
     # Without all kinds, finding nothing does not mean that there is nothing.
     complete = set(options.kinds) == set(get_args(Kind))
     with DocumentWriter(masked) as writer:
-        for batch in read_batches(allowed, rows=ROWS):
+        for batch in read_batches(documents, rows=ROWS):
             texts, messages, metadata, pii = [], [], [], []
             for text, dialogue, pairs, before, source in zip(
                 *(batch[name].to_pylist() for name in ("text", "messages", "metadata", "pii", "source")), strict=True
@@ -104,7 +104,7 @@ def run(allowed: Path, masked: Path, options: Mask, context: Context) -> Outcome
                 if masker.masked:
                     touched += 1
                     found += masker.masked
-                    documents.update(set(masker.masked))
+                    affected.update(set(masker.masked))
                     sources.setdefault(source, Counter()).update(masker.masked)
             table = with_text(pa.Table.from_batches([batch]), texts)
             for name, values in (("messages", messages), ("metadata", metadata), ("pii", pii)):
@@ -117,7 +117,7 @@ def run(allowed: Path, masked: Path, options: Mask, context: Context) -> Outcome
         counts_in=total,
         counts_out=writer.rows,
         metrics={"documents_masked": touched, **{f"masked_{kind}": found[kind] for kind in sorted(found)}},
-        report=_report(total, touched, found, documents, sources),
+        report=_report(total, touched, found, affected, sources),
     )
 
 
@@ -132,7 +132,7 @@ def _report(
     total: int,
     touched: int,
     found: Counter[Kind],
-    documents: Counter[Kind],
+    affected: Counter[Kind],
     sources: dict[str, Counter[Kind]],
 ) -> Report:
     """Show how much was masked where. No surroundings of a mask are shown: a name often stands there."""
@@ -144,7 +144,7 @@ def _report(
         report.bars(dict(found.most_common()), "Masked, by kind")
         report.table(
             [
-                {"kind": kind, "mask": f"[{LABELS[kind]}_1]", "masked": found[kind], "documents": documents[kind]}
+                {"kind": kind, "mask": f"[{LABELS[kind]}_1]", "masked": found[kind], "documents": affected[kind]}
                 for kind in sorted(found)
             ],
             "Kinds",

@@ -7,7 +7,7 @@ from components.common.step import step
 
 @step("data")
 def screen(
-    parsed: dsl.Input[dsl.Dataset],
+    documents: dsl.Input[dsl.Dataset],
     allowed: dsl.Output[dsl.Dataset],
     metrics: dsl.Output[dsl.Metrics],
     report: dsl.Output[dsl.HTML],
@@ -17,7 +17,7 @@ def screen(
     """Keep the documents whose licence, class and confidentiality allow their use.
 
     Args:
-        parsed: Parsed documents.
+        documents: Parsed documents.
         allowed: Documents that may be used.
         metrics: Counts and rates.
         report: What may not be used, and why.

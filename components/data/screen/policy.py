@@ -38,11 +38,11 @@ class Claim:
     license_stated: str
 
 
-def run(parsed: Path, allowed: Path, options: Screen, context: Context) -> Outcome:
+def run(documents: Path, allowed: Path, options: Screen, context: Context) -> Outcome:
     """Keep the documents that may be used, with their licence as an SPDX expression.
 
     Args:
-        parsed: Parsed documents.
+        documents: Parsed documents.
         allowed: Folder for what may be used.
         options: The policy.
         context: Where the run takes place.
@@ -50,13 +50,13 @@ def run(parsed: Path, allowed: Path, options: Screen, context: Context) -> Outco
     Returns:
         What was excluded, by reason.
     """
-    total = count_documents(parsed)
+    total = count_documents(documents)
     claims: Counter[tuple[Claim, str]] = Counter()
     robots: Counter[str] = Counter()
     verdicts: dict[Claim, tuple[str, Excluded | None]] = {}
     done = 0
     with DocumentWriter(allowed) as writer:
-        for batch in read_batches(parsed):
+        for batch in read_batches(documents):
             rows = zip(*(batch[name].to_pylist() for name in _COLUMNS), strict=True)
             licenses: list[str] = []
             keep: list[bool] = []

@@ -133,7 +133,7 @@ def test_the_component_writes_the_same_bytes_every_time(document, written, tmp_p
     documents = written([document(ENGLISH, "a"), document(KOREAN, "b"), document("short", "c")])
     parts = []
     for name in ("first", "second"):
-        metrics = run_single("data/filter", {"masked": documents}, {"kept": tmp_path / name}, {}, environment)
+        metrics = run_single("data/filter", {"documents": documents}, {"kept": tmp_path / name}, {}, environment)
         parts.append([part.read_bytes() for part in part_files(tmp_path / name)])
     assert parts[0] == parts[1]
     assert metrics["dropped_too_short"] == metrics["records_in"] - metrics["records_out"] == 1

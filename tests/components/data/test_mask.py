@@ -215,6 +215,6 @@ def test_what_was_not_looked_for_is_not_declared_absent(documents, tmp_path, env
 def test_the_component_writes_the_same_bytes_every_time(documents, tmp_path, environment):
     parts = []
     for name in ("first", "second"):
-        run_single("data/mask", {"allowed": documents}, {"masked": tmp_path / name}, {}, environment)
+        run_single("data/mask", {"documents": documents}, {"masked": tmp_path / name}, {}, environment)
         parts.append([part.read_bytes() for part in part_files(tmp_path / name)])
     assert parts[0] == parts[1]

@@ -66,7 +66,7 @@ def test_every_document_is_kept_or_counted_and_licences_become_spdx(documents, t
 def test_the_component_writes_the_same_bytes_every_time(documents, tmp_path, environment):
     parts = []
     for name in ("first", "second"):
-        metrics = run_single("data/screen", {"parsed": documents}, {"allowed": tmp_path / name}, {}, environment)
+        metrics = run_single("data/screen", {"documents": documents}, {"allowed": tmp_path / name}, {}, environment)
         parts.append([part.read_bytes() for part in part_files(tmp_path / name)])
     assert parts[0] == parts[1]
     assert metrics["records_out"] == 3

@@ -1,0 +1,134 @@
+"""The command: exit codes, one-line errors, single steps, scaffolding."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+
+from components.common.environment import Environment
+from components.common.errors import UsageError
+from pipelines.reference import check_reference
+from pipelines.scaffold import scaffold_step
+from pipelines.single import describe_step, parse_options, parse_pairs, run_single, step_names
+
+
+def headrace(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "pipelines.cli", *arguments], cwd=cwd, capture_output=True, text=True, timeout=120
+    )
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path, environment_at: Callable[[Path], Environment]) -> Path:
+    """An environment file with ports that nothing listens on."""
+    path = tmp_path / "elsewhere.yaml"
+    fields = environment_at(tmp_path / "home").model_dump(mode="json")
+    path.write_text(yaml.safe_dump(fields), "utf-8")
+    return path
+
+
+@pytest.fixture
+def corpus(tmp_path: Path) -> Path:
+    folder = tmp_path / "corpus"
+    folder.mkdir()
+    (folder / "one.md").write_text("# Hammer\n\nA hammer drives nails into wood.\n", "utf-8")
+    (folder / "두번째.md").write_text("# 망치\n\n망치는 못을 박는 데 쓰는 도구입니다.\n", "utf-8")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["run", "--recipe", "none"], 2, "there is no recipe 'none'"),
+        (["run", "model.tune.epoch=3"], 2, "did you mean epochs"),
+        (["run", "--docs", "nowhere"], 2, "there is no such folder"),
+        (["run", "--nonsense"], 2, "No such option"),
+        (["step", "data/none"], 2, "there is no step 'data/none'"),
+        (["step", "data/parse", "--in", "documents=none"], 2, "parsed is missing; it takes --out parsed=DIR"),
+        (["ledger", "verify"], 1, "there is no ledger"),
+        (["ledger", "trace", "abcdefgh"], 2, "no document, version, revision or entry"),
+        (["cut", "--images", "none.yaml"], 2, "an image lock maps"),
+        (["import", "none.jsonl", "out", "--source", "x", "--sources", "none.yaml"], 2, "none.yaml"),
+    ],
+)
+def test_mistakes_are_one_line_with_an_exit_code(tmp_path: Path, arguments: list[str], code: int, message: str) -> None:
+    ended = headrace(*arguments, cwd=tmp_path)
+    assert ended.returncode == code, ended.stderr
+    assert message in " ".join(ended.stderr.split())
+    assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments", [["rollout", "status"], ["rollout", "promote"], ["serve", "status"], ["chat", "hi"]]
+)
+def test_without_a_plane_the_command_says_how_to_start_one(
+    tmp_path: Path, elsewhere: Path, arguments: list[str]
+) -> None:
+    ended = headrace(*arguments, "--environment", str(elsewhere), cwd=tmp_path)
+    assert ended.returncode == 1
+    assert "headrace serve up" in " ".join(ended.stderr.split())
+    assert "Traceback" not in ended.stderr
+
+
+def test_help_teaches() -> None:
+    ended = headrace("--help", cwd=Path.cwd())
+    assert ended.returncode == 0
+    for command in ("run", "chat", "compile", "cut", "step", "serve", "rollout", "ledger", "doctor", "import", "new"):
+        assert f" {command} " in ended.stdout
+    assert "3 a gate said no" in " ".join(ended.stdout.split())
+
+
+def test_a_single_step_runs_from_the_command_line(tmp_path: Path, corpus: Path) -> None:
+    source = {"id": "d", "class": "in_house", "location": str(corpus), "license": "MIT", "owner": "me"}
+    sources = f"sources={json.dumps([source])}"
+    ended = headrace("step", "data/ingest", "--out", "documents=out/documents", "--set", sources, cwd=tmp_path)
+    assert ended.returncode == 0, ended.stderr
+    assert '"records_out": 2' in ended.stdout
+    assert (tmp_path / "out" / "documents" / "ledger.json").is_file()
+    artifacts = ("--in", "documents=out/documents", "--out", "parsed=out/documents")
+    again = headrace("step", "data/parse", *artifacts, cwd=tmp_path)
+    assert again.returncode == 2
+    assert "exists already" in again.stderr
+
+
+def test_every_step_says_how_to_call_it() -> None:
+    for name in step_names():
+        assert f"headrace step {name} " in describe_step(name)
+
+
+def test_the_generated_tables_are_current() -> None:
+    check_reference()
+
+
+def test_pairs_and_options_are_parsed() -> None:
+    assert parse_pairs(["a=b=c"], "--in") == {"a": "b=c"}
+    assert parse_options(["a.b=3", "c=[x, y]"]) == {"a": {"b": 3}, "c": ["x", "y"]}
+    with pytest.raises(UsageError, match="write name=value"):
+        parse_pairs(["a"], "--in")
+
+
+def test_a_scaffolded_step_passes_its_own_test(tmp_path: Path) -> None:
+    written = scaffold_step("things/weigh", tmp_path / "components", tmp_path / "tests" / "components")
+    (tmp_path / "components" / "__init__.py").write_text(
+        "from pkgutil import extend_path\n__path__ = extend_path(__path__, __name__)\n"
+    )
+    assert all(path.is_file() for path in written)
+    script = (
+        "import sys, components, pytest; "
+        f"components.__path__.append({str(tmp_path / 'components')!r}); "
+        f"sys.exit(pytest.main(['-q', '-p', 'no:cacheprovider', {str(written[-1])!r}]))"
+    )
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert "1 passed" in ended.stdout, ended.stdout + ended.stderr
+    with pytest.raises(UsageError, match="exists already"):
+        scaffold_step("things/weigh", tmp_path / "components", tmp_path / "tests" / "components")
+    with pytest.raises(UsageError, match="write AREA/NAME"):
+        scaffold_step("Things", tmp_path / "components", tmp_path / "tests" / "components")
+
+
+def test_run_single_refuses_other_artifacts(tmp_path: Path, environment_at) -> None:  # type: ignore[no-untyped-def]
+    with pytest.raises(UsageError, match="other is none of its artifacts"):
+        run_single("data/parse", {"documents": tmp_path, "other": tmp_path}, {}, {}, environment_at(tmp_path))
