@@ -1,5 +1,6 @@
 """The command: exit codes, one-line errors, single steps, scaffolding."""
 
+import json
 import subprocess
 import sys
 from collections.abc import Callable
