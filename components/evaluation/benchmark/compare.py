@@ -137,8 +137,8 @@ def _paired(old: Sequence[float], new: Sequence[float], options: Benchmark) -> d
 
 def _rounded(value: Any) -> Any:
     if isinstance(value, tuple):
-        return [round(end, 6) for end in value]
-    return round(value, 6) if isinstance(value, float) else value
+        return [_rounded(end) for end in value]
+    return float(f"{value:.6g}") if isinstance(value, float) else value
 
 
 def _report(found: dict[str, Any], rows: list[dict[str, Any]], options: Benchmark) -> Report:

@@ -1,5 +1,6 @@
 """Train a low-rank adapter on question and answer pairs: supervised fine-tuning with trl and peft."""
 
+import math
 import tempfile
 from importlib.metadata import version
 from pathlib import Path
@@ -94,8 +95,8 @@ def run(base: Path, pairs: Path, adapter: Path, options: Tune, context: Context)
 class CompletionTrainer(SFTTrainer):
     """Projects onto the vocabulary only where a completion is scored.
 
-    Off the GPU, trl projects every position and masks afterwards. Where prompts are longer than answers that is nearly
-    half of a step: 2.0 against 1.3 seconds for 8 pairs of 47 tokens on a model of 135M parameters and two cores.
+    Off the GPU, trl projects every position and masks afterwards. Where prompts are longer than answers that is a
+    third of a step: 2.0 against 1.3 seconds for 8 pairs of 47 tokens on a model of 135M parameters and two cores.
     """
 
     def compute_loss(
@@ -129,6 +130,8 @@ class Progress(TrainerCallback):
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any) -> None:
         """Called by the trainer after every step."""
         if logs and "loss" in logs:
+            if not math.isfinite(logs["loss"]):
+                raise HeadraceError(f"the loss is {logs['loss']} at step {state.global_step}; lower learning_rate")
             self.losses.append(round(logs["loss"], 6))
             self._log({"loss": logs["loss"], "learning_rate": logs["learning_rate"]}, state.global_step)
             self._context.progress(state.global_step, state.max_steps, f"loss {logs['loss']:.3f}")

@@ -31,6 +31,39 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_does_not(
     assert artifact_files(made["first"])[weights] != artifact_files(made["other"])[weights]
 
 
+def test_the_loss_is_the_one_that_trl_computes(base: Path, tmp_path: Path) -> None:
+    import torch
+    from datasets import Dataset
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from trl import SFTConfig, SFTTrainer
+
+    from components.model.tune.adapt import CompletionTrainer
+
+    rows = [
+        {"prompt": [{"role": "user", "content": asked}], "completion": [{"role": "assistant", "content": said}]}
+        for asked, said in (
+            ("Short?", "Yes."),
+            ("A question of more words than the other?", "No, it is not that long."),
+        )
+    ]
+    trainer = CompletionTrainer(
+        model=AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32),
+        processing_class=AutoTokenizer.from_pretrained(base),
+        train_dataset=Dataset.from_list(rows),
+        args=SFTConfig(
+            output_dir=str(tmp_path), per_device_train_batch_size=2, bf16=False, report_to="none", use_cpu=True
+        ),
+    )
+    batch = next(iter(trainer.get_train_dataloader()))
+    ours = trainer.compute_loss(trainer.model, dict(batch))
+    theirs = SFTTrainer.compute_loss(trainer, trainer.model, dict(batch))
+    assert ours.item() == pytest.approx(theirs.item(), rel=1e-5)
+    scored = (batch["labels"] != -100).sum()
+    assert trainer.compute_loss(trainer.model, dict(batch), num_items_in_batch=2 * scored).item() == pytest.approx(
+        ours.item() / 2
+    )
+
+
 def test_what_cannot_be_trained_on_is_counted_by_reason(base: Path, tmp_path: Path, context, write_dialogues) -> None:
     pairs = write_dialogues(
         tmp_path / "pairs",
@@ -57,6 +90,20 @@ def test_no_pairs_is_an_error_that_says_why(base: Path, tmp_path: Path, context,
     pairs = write_dialogues(tmp_path / "pairs", [[("user", "What does corvid do?")]])
     with pytest.raises(HeadraceError, match="no_answer: 1"):
         run(base=base, pairs=pairs, adapter=tmp_path, options=Tune(), context=context("model/tune"))
+
+
+def test_a_loss_that_is_no_number_stops_the_run_and_marks_it_failed(
+    base: Path, facts: Path, tmp_path: Path, context
+) -> None:
+    from mlflow import MlflowClient
+
+    options = Tune(epochs=5, batch_size=2, learning_rate=1e30, experiment="diverging", threads=1)
+    with pytest.raises(HeadraceError, match="lower learning_rate"):
+        run(base=base, pairs=facts, adapter=tmp_path, options=options, context=context("model/tune"))
+    client = MlflowClient(context("model/tune").environment.tracking)
+    experiment = client.get_experiment_by_name("diverging")
+    assert experiment is not None
+    assert [tracked.info.status for tracked in client.search_runs([experiment.experiment_id])] == ["FAILED"]
 
 
 def test_the_run_is_in_mlflow_with_every_loss(adapter: Path, base: Path, facts: Path, context) -> None:
