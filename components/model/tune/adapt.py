@@ -166,6 +166,7 @@ def _trainer(
             save_strategy="no",
             report_to="none",
             logging_steps=1,
+            logging_nan_inf_filter=False,  # it would hide that training diverges
             disable_tqdm=True,
             dataloader_pin_memory=torch.cuda.is_available(),
         ),
