@@ -102,14 +102,14 @@ def _only_run(home: Path) -> Iterator[None]:
 
 @contextmanager
 def _served(environment: Environment, display: Display) -> Iterator[None]:
-    """Have the plane up; take it down again if the run that started it is interrupted."""
+    """Have the plane up; take it down again if the run that started it fails or is interrupted."""
     plane = plane_of(environment)
     started = plane.start()
     if started:
         display.say(f"serving plane up: {environment.serving.gateway}")
     try:
         yield
-    except KeyboardInterrupt:
+    except BaseException:
         if started:
             plane.stop()
         raise
