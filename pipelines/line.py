@@ -36,6 +36,7 @@ class LineRun:
     verdict: str
     rollout: Rollout
     rehearsal: Rehearsal | None
+    question: str
     report: Path
     seconds: float
 
@@ -56,7 +57,7 @@ def run_line(recipe: Recipe, environment: Environment, display: Display) -> Line
     began = datetime.now()
     folder = home / "runs" / f"{began:%Y-%m-%d-%H%M%S}"
     with _only_run(home), _served(environment, display):
-        folder.mkdir(parents=True)
+        folder.mkdir(parents=True, exist_ok=True)
         arguments = {
             "recipe": _observed(recipe).parameter(),
             "environment": environment.model_dump(mode="json"),
@@ -68,18 +69,20 @@ def run_line(recipe: Recipe, environment: Environment, display: Display) -> Line
                 runs.append(run_pipeline(name, arguments, home, log, display))
         released = runs[-1]
         decision = released.outputs["decision"]
+        questions = _questions(released)
         rehearsal = None
-        rollout = StandardRollout(environment, recipe.release.publish.name).status()
-        if decision == "release" and rollout.candidate and rollout.wanted:
-            rehearsal = _rehearse(released, recipe, environment, display)
-            rollout = StandardRollout(environment, recipe.release.publish.name).status()
+        service = StandardRollout(environment, recipe.release.publish.name)
+        if decision == "release" and service.status().candidate:
+            service.set_percent(recipe.release.publish.canary_percent)
+            rehearsal = _rehearse(questions, recipe, environment, display)
+        rollout = service.status()
         seconds = (datetime.now() - began).total_seconds()
         verdict = _verdict(released)
         report = folder / "report.html"
         _write_report(report, recipe, runs, decision, verdict, rollout, rehearsal, seconds)
     if decision != "release":
         raise GateHold(f"the gate holds this model: {verdict}; nothing was published; report: {report}")
-    return LineRun(decision, verdict, rollout, rehearsal, report, seconds)
+    return LineRun(decision, verdict, rollout, rehearsal, questions[0], report, seconds)
 
 
 @contextmanager
@@ -144,9 +147,12 @@ def _verdict(run: PipelineRun) -> str:
     return verdict["sentence"]
 
 
-def _rehearse(run: PipelineRun, recipe: Recipe, environment: Environment, display: Display) -> Rehearsal:
+def _questions(run: PipelineRun) -> list[str]:
     messages = read_table(_artifact(run, "curate", "questions"), ["messages"]).column("messages").to_pylist()
-    questions = [dialogue[0]["content"] for dialogue in messages]
+    return [dialogue[0]["content"] for dialogue in messages]
+
+
+def _rehearse(questions: list[str], recipe: Recipe, environment: Environment, display: Display) -> Rehearsal:
     display.say("[bold]rollout[/]")
     display.begin(1)
     step = StepRun("traffic")

@@ -1,52 +1,54 @@
 """What a person sees when a run has ended."""
 
 from rich.console import Console
+from rich.markup import escape
 from rich.panel import Panel
 from rich.table import Table
 
 from components.common.environment import Environment
 from components.common.recipes import Recipe
 from pipelines.line import LineRun
-from pipelines.rehearse import describe
+from pipelines.rehearse import Rehearsal, describe
 
 SNIPPET = """from openai import OpenAI
 
 client = OpenAI(base_url="{gateway}/openai/v1", api_key="unused")
-question = [{{"role": "user", "content": "{question}"}}]
-print(client.chat.completions.create(model="{model}", messages=question).choices[0].message.content)"""
+question = {{"role": "user", "content": "{question}"}}
+answer = client.chat.completions.create(model="{model}", messages=[question])
+print(answer.choices[0].message.content)"""
+NEXT = "headrace chat · headrace rollout status · headrace ledger verify · headrace serve down"
 
 
 def print_summary(console: Console, finished: LineRun, recipe: Recipe, environment: Environment) -> None:
     """Print the outcome, the observed split in every phase, and what to type next."""
     console.print()
     if finished.rehearsal:
-        console.print(_split(finished))
-    console.print(f"[bold green]{finished.decision}[/]: {finished.verdict}")
+        console.print(_split(finished.rehearsal))
+    console.print(f"[bold green]{finished.decision}[/]  {finished.verdict}")
+    share = 100 - finished.rollout.observed
+    gateway, service = environment.serving.gateway, recipe.release.publish.name
     console.print(
-        f"{finished.rollout.stable} serves {100 - finished.rollout.observed} % of the requests to "
-        f"{recipe.release.publish.name} at {environment.serving.gateway}  ({finished.seconds / 60:.1f} minutes)"
+        f"[bold]served[/]   {service}: {finished.rollout.stable} answers {share} % of the requests, at {gateway}"
     )
-    snippet = SNIPPET.format(
-        gateway=environment.serving.gateway, model=recipe.release.publish.name, question=_question(recipe)
-    )
-    console.print(Panel(snippet, title="from any OpenAI client", expand=False))
-    console.print(f"report  {finished.report}", soft_wrap=True)
-    console.print("next    headrace chat · headrace rollout status · headrace ledger verify · headrace serve down")
+    console.print(f"[bold]took[/]     {_duration(finished.seconds)}")
+    snippet = SNIPPET.format(gateway=gateway, model=service, question=finished.question.replace('"', '\\"'))
+    console.print(Panel(escape(snippet), title="from any OpenAI client", expand=False))
+    console.print(f"[bold]report[/]   {finished.report}", soft_wrap=True)
+    console.print(f"[bold]next[/]     {NEXT}", soft_wrap=True)
 
 
-def _question(recipe: Recipe) -> str:
-    packages = any(source.location.startswith("packages:") for source in recipe.data.ingest.sources)
-    return "Under which licence is pydantic released?" if packages else "What is in the documents?"
+def _duration(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.1f} minutes"
 
 
-def _split(finished: LineRun) -> Table:
-    rehearsal = finished.rehearsal
-    assert rehearsal is not None
-    table = Table(title=f"Rollout: {rehearsal.failed} of {len(rehearsal.samples)} requests failed")
-    for column in ("phase", "revision", "wanted %", "observed %", "requests", "p50 s", "p95 s"):
-        table.add_column(column, justify="left" if column in ("phase", "revision") else "right")
+def _split(rehearsal: Rehearsal) -> Table:
+    failed = f"{rehearsal.failed} of {len(rehearsal.samples)} requests failed"
+    table = Table(title=f"Rollout of {rehearsal.candidate}: {failed}")
+    table.add_column("phase", no_wrap=True)
+    for column in ("requests", "canary % wanted", "observed", "p50 s stable", "canary"):
+        table.add_column(column, justify="right")
     for window in rehearsal.windows:
-        for row in describe(window, rehearsal):
-            table.add_row(*(str(value) for value in row.values()))
-        table.add_section()
+        stable, canary = describe(window, rehearsal)
+        cells = [len(window.samples), canary["wanted %"], canary["observed %"], stable["p50 s"], canary["p50 s"]]
+        table.add_row(window.name, *(str(cell) for cell in cells))
     return table
