@@ -25,10 +25,10 @@ def print_summary(console: Console, finished: LineRun, recipe: Recipe, environme
     if finished.rehearsal:
         console.print(_split(finished.rehearsal))
     console.print(f"[bold green]{finished.decision}[/]  {finished.verdict}")
-    share = 100 - finished.rollout.observed
+    stable, share = finished.rollout.stable, 100 - finished.rollout.observed
     gateway, service = environment.serving.gateway, recipe.release.publish.name
     console.print(
-        f"[bold]served[/]   {service}: {finished.rollout.stable} answers {share} % of the requests, at {gateway}"
+        f"[bold]served[/]   {service}: {stable} answers {share} % of the requests, at {gateway}"
     )
     console.print(f"[bold]took[/]     {_duration(finished.seconds)}")
     snippet = SNIPPET.format(gateway=gateway, model=service, question=finished.question.replace('"', '\\"'))
