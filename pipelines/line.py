@@ -25,6 +25,8 @@ from pipelines.local_run import PipelineRun, StepRun, run_pipeline
 from pipelines.rehearse import Rehearsal, rehearse, report_rehearsal
 from serving.plane.client import plane_of
 
+UNFOLDED = ("tune", "benchmark")
+"""Steps whose reports are open when the run's report is opened."""
 BUDGETS = Path(__file__).parent / "budgets.yaml"
 
 
@@ -188,8 +190,7 @@ def _write_report(
     rehearsal: Rehearsal | None,
     seconds: float,
 ) -> None:
-    outcome = "released" if decision == "release" else "held by the gate"
-    report = Report(f"Headrace: {recipe.name}", f"The model was {outcome}: {verdict}")
+    report = Report(f"Headrace: {recipe.name}", verdict)
     metrics = {
         "Decision": decision,
         "Stable revision": rollout.stable,
@@ -205,7 +206,7 @@ def _write_report(
         for step in run.steps:
             if step.report and step.report.is_file():
                 note = "reused" if step.state == "cached" else f"{step.seconds:.1f} s"
-                report.section(Report.load(step.report.read_text("utf-8")), note)
+                report.section(Report.load(step.report.read_text("utf-8")), note, folded=step.name not in UNFOLDED)
     if rehearsal:
         report.heading("Rollout")
         report.section(report_rehearsal(rehearsal), folded=False)

@@ -1,11 +1,11 @@
 """`publish_base`: serve the base model, so that a service has a stable revision before its first canary."""
 
-from components.model.fetch.component import fetch
-from components.model.register.component import register_base
-from components.release.publish.component import publish
 from kfp import dsl
 
+from components.model.fetch.component import fetch
+from components.model.register.component import register_base
 from components.planning.plan.component import plan
+from components.release.publish.component import publish
 
 
 @dsl.pipeline(name="publish-base", display_name="Publish the base model")

@@ -2,6 +2,8 @@
 
 from typing import NamedTuple
 
+from kfp import dsl
+
 from components.data.curate.component import curate
 from components.evaluation.benchmark.component import benchmark
 from components.evaluation.gate.component import gate
@@ -9,10 +11,8 @@ from components.model.fetch.component import fetch
 from components.model.merge.component import merge
 from components.model.register.component import register
 from components.model.tune.component import tune
-from components.release.publish.component import publish
-from kfp import dsl
-
 from components.planning.plan.component import plan
+from components.release.publish.component import publish
 
 
 class Release(NamedTuple):

@@ -27,9 +27,7 @@ def print_summary(console: Console, finished: LineRun, recipe: Recipe, environme
     console.print(f"[bold green]{finished.decision}[/]  {finished.verdict}")
     stable, share = finished.rollout.stable, 100 - finished.rollout.observed
     gateway, service = environment.serving.gateway, recipe.release.publish.name
-    console.print(
-        f"[bold]served[/]   {service}: {stable} answers {share} % of the requests, at {gateway}"
-    )
+    console.print(f"[bold]served[/]   {service}: {stable} answers {share} % of the requests, at {gateway}")
     console.print(f"[bold]took[/]     {_duration(finished.seconds)}")
     snippet = SNIPPET.format(gateway=gateway, model=service, question=finished.question.replace('"', '\\"'))
     console.print(Panel(escape(snippet), title="from any OpenAI client", expand=False))

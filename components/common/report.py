@@ -62,7 +62,8 @@ class Report:
         """Add a table, one mapping a row; says so when it shows only the first `limit`."""
         columns = list(dict.fromkeys(name for row in rows for name in row))
         cells = [[display(row.get(name, "")) for name in columns] for row in rows[:limit]]
-        numeric = [all(isinstance(row.get(name), int | float) for row in rows) for name in columns]
+        shown = {name: [row[name] for row in rows if row.get(name, "") != ""] for name in columns}
+        numeric = [all(isinstance(value, int | float) for value in shown[name]) for name in columns]
         hidden = max(0, len(rows) - limit)
         return self._add("table", title=title, columns=columns, rows=cells, numeric=numeric, hidden=hidden)
 
