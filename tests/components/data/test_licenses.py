@@ -94,9 +94,9 @@ def test_whatever_is_stated_the_answer_is_valid_spdx_or_nothing(statement):
 
 def test_nearly_every_installed_package_has_a_licence_we_can_name():
     stated = [
-        to_spdx(headers["License-Expression"] or "") or to_spdx(headers["License"] or "")
+        to_spdx(headers.get("License-Expression") or "") or to_spdx(headers.get("License") or "")
         for headers in (distribution.metadata for distribution in distributions())
-        if headers["License-Expression"] or headers["License"]
+        if headers.get("License-Expression") or headers.get("License")
     ]
     named = [spdx for spdx in stated if spdx]
     assert len(named) > 0.85 * len(stated)
