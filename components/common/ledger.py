@@ -11,24 +11,22 @@ Every artifact directory carries the entry that made it as `ledger.json`; its SH
 import base64
 import hashlib
 import json
-import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import pyarrow.parquet as pq
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from components.common.errors import HeadraceError
 from components.common.store import Store, open_store
 
 SIDECAR = "ledger.json"
-_CHUNK = 1 << 20
+_HEAD = {"head", "entry", "signed_at", "public_key", "signature"}
 
 
 class DamagedArtifact(HeadraceError):
@@ -102,8 +100,11 @@ def check_input(path: Path) -> dict[str, str]:
     files = artifact_files(path)
     sidecar = path / SIDECAR
     if sidecar.is_file():
-        outputs = json.loads(sidecar.read_bytes())["outputs"].values()
-        recorded = [output["files"] for output in outputs]
+        try:
+            outputs = json.loads(sidecar.read_bytes())["outputs"].values()
+            recorded = [output["files"] for output in outputs]
+        except (ValueError, LookupError, AttributeError, TypeError) as error:
+            raise DamagedArtifact(path, f"{sidecar} is no ledger entry") from error
         if files not in recorded:
             closest = min(recorded, key=lambda made: len(made.items() ^ files.items()))
             raise DamagedArtifact(path, _difference(path.as_posix(), closest, files))
@@ -174,6 +175,8 @@ class Ledger:
     def record(self, entry: bytes, locations: Mapping[str, Iterable[str]]) -> str:
         """Add an entry and the places where its outputs are; adding the same one twice changes nothing.
 
+        What was made anew takes the place of copies that are damaged or gone, so that the ledger holds again.
+
         Args:
             entry: What `make_entry` returned.
             locations: URIs of each output.
@@ -182,10 +185,14 @@ class Ledger:
             The entry's name.
         """
         name = sha256(entry)
+        made = json.loads(entry)["outputs"]
+        for key, place in self._places(name):
+            if not place or (_is_local(place["uri"]) and not _holds(place["uri"], made[place["output"]]["files"])):
+                self.store.delete(key)
         for output, uris in locations.items():
             for uri in uris:
-                place = canonical({"output": output, "uri": uri})
-                self.store.write(f"ledger/locations/{name}/{sha256(place)[:16]}.json", place, if_absent=True)
+                data = canonical({"output": output, "uri": uri})
+                self.store.write(_place_key(name, data), data, if_absent=True)
         self.store.write(_entry_key(name), entry, if_absent=True)
         return name
 
@@ -193,27 +200,27 @@ class Ledger:
         """Sign that a version (`datasets/<name>/<hash>`, `models/…`, `publications/…`) was made by an entry."""
         key = self._private_key()
         statement = {"head": head, "entry": entry, "signed_at": datetime.now(UTC).isoformat(timespec="seconds")}
-        public = key.public_key().public_bytes(serialization.Encoding.Raw, serialization.PublicFormat.Raw)
         signed = {
             **statement,
-            "public_key": base64.b64encode(public).decode(),
-            "signature": base64.b64encode(key.sign(canonical(statement))).decode(),
+            "public_key": _base64(key.public_key().public_bytes_raw()),
+            "signature": _base64(key.sign(canonical(statement))),
         }
         self.store.write(f"ledger/heads/{head}.json", canonical(signed), if_absent=True)
 
     def entries(self) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Every entry with its name, as stored and unverified."""
+        """Every entry with its name; one that is not what was stored is left to `verify`."""
         for key in self.store.list("ledger/entries/"):
-            yield Path(key).stem, json.loads(self.store.read(key))
+            data, name = self.store.read(key), Path(key).stem
+            if sha256(data) == name:
+                yield name, json.loads(data)
 
-    def heads(self) -> Iterator[dict[str, Any]]:
-        """Every signed head."""
-        for key in self.store.list("ledger/heads/"):
-            yield json.loads(self.store.read(key))
+    def heads(self) -> Iterator[dict[str, str]]:
+        """Every signed head that can be read, its signature unverified."""
+        yield from (head for _, head in self._signed() if head)
 
     def locations(self, entry: str) -> list[dict[str, str]]:
         """Where the outputs of an entry are."""
-        return [json.loads(self.store.read(key)) for key in self.store.list(f"ledger/locations/{entry}/")]
+        return [place for _, place in self._places(entry) if place]
 
     def verify(self) -> list[Finding]:
         """Check every entry, link, signature and every byte of every recorded artifact.
@@ -221,19 +228,28 @@ class Ledger:
         Returns:
             What is wrong; empty when the ledger holds.
         """
-        findings: list[Finding] = []
-        entries: dict[str, dict[str, Any]] = {}
-        for key in self.store.list("ledger/entries/"):
-            data, name = self.store.read(key), Path(key).stem
-            if sha256(data) != name:
-                findings.append(Finding(f"entry {name[:12]}", "its content does not have the hash it is stored under"))
-            else:
-                entries[name] = json.loads(data)
+        entries = dict(self.entries())
+        stored = [Path(key).stem for key in self.store.list("ledger/entries/")]
+        findings = [
+            Finding(f"entry {name[:12]}", "its content does not have the hash it is stored under")
+            for name in stored
+            if name not in entries
+        ]
         for name, entry in entries.items():
             findings += self._verify_links(name, entry, entries)
-            findings += self._verify_copies(name, entry)
-        findings += [finding for head in self.heads() for finding in self._verify_head(head, entries)]
+            findings += self._verify_copies(name, entry, entries)
+        for key, head in self._signed():
+            findings += self._verify_head(key.removeprefix("ledger/heads/").removesuffix(".json"), head, entries)
         return findings
+
+    def _places(self, entry: str) -> Iterator[tuple[str, dict[str, str]]]:
+        for key in self.store.list(f"ledger/locations/{entry}/"):
+            data = self.store.read(key)
+            yield key, json.loads(data) if key == _place_key(entry, data) else {}
+
+    def _signed(self) -> Iterator[tuple[str, dict[str, str]]]:
+        for key in self.store.list("ledger/heads/"):
+            yield key, _parse_head(self.store.read(key))
 
     def _verify_links(self, name: str, entry: dict[str, Any], entries: dict[str, dict[str, Any]]) -> Iterator[Finding]:
         for label, made in entry["inputs"].items():
@@ -244,8 +260,10 @@ class Ledger:
             elif parent and made["digest"] not in {out["digest"] for out in entries[parent]["outputs"].values()}:
                 yield Finding(subject, f"its digest is no output of the entry it names, {parent[:12]}")
 
-    def _verify_copies(self, name: str, entry: dict[str, Any]) -> Iterator[Finding]:
+    def _verify_copies(self, name: str, entry: dict[str, Any], entries: dict[str, dict[str, Any]]) -> Iterator[Finding]:
         places = self.locations(name)
+        if len(places) < sum(1 for _ in self._places(name)):
+            yield Finding(f"{entry['stage']} ({name[:12]})", "a record of where its outputs are is damaged")
         for output, made in entry["outputs"].items():
             uris = [place["uri"] for place in places if place["output"] == output]
             if not uris:
@@ -259,32 +277,41 @@ class Ledger:
                     continue
                 if files != made["files"]:
                     yield Finding(subject, _difference(output, made["files"], files))
+                elif _is_local(uri) and entry_of(_folder(uri)) not in entries:
+                    yield Finding(subject, f"{output}: {SIDECAR} is not the entry that made it")
 
-    def _verify_head(self, head: dict[str, Any], entries: dict[str, dict[str, Any]]) -> Iterator[Finding]:
-        statement = {name: head[name] for name in ("head", "entry", "signed_at")}
-        public = self._private_key().public_key()
-        recorded = Ed25519PublicKey.from_public_bytes(base64.b64decode(head["public_key"]))
-        if recorded.public_bytes_raw() != public.public_bytes_raw():
-            yield Finding(head["head"], "it was signed with a key that is not this store's")
+    def _verify_head(self, name: str, head: dict[str, str], entries: dict[str, dict[str, Any]]) -> Iterator[Finding]:
+        if not head:
+            yield Finding(name, "it is not a signed head any more")
             return
+        if not self._key_file.is_file():
+            yield Finding(name, f"the key that signed it, {self._key_file}, is missing")
+            return
+        public = self._private_key().public_key()
+        if head["public_key"] != _base64(public.public_bytes_raw()):
+            yield Finding(name, "it was signed with a key that is not this store's")
+            return
+        statement = {field: head[field] for field in ("head", "entry", "signed_at")}
         try:
             public.verify(base64.b64decode(head["signature"]), canonical(statement))
-        except InvalidSignature:
-            yield Finding(head["head"], "its signature does not fit")
+        except (InvalidSignature, ValueError):
+            yield Finding(name, "its signature does not fit")
+        if head["head"] != name:
+            yield Finding(name, f"it is stored in the place of {head['head']}")
         if head["entry"] not in entries:
-            yield Finding(head["head"], f"its entry {head['entry'][:12]} is missing")
+            yield Finding(name, f"its entry {head['entry'][:12]} is missing")
 
     def _private_key(self) -> Ed25519PrivateKey:
         if not self._key_file.is_file():
-            key = Ed25519PrivateKey.generate()
-            pem = key.private_bytes(
+            pem = Ed25519PrivateKey.generate().private_bytes(
                 serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
             )
-            self._key_file.parent.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(self._key_file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(pem)
-        loaded = serialization.load_pem_private_key(self._key_file.read_bytes(), password=None)
+            # Whole or absent, the owner's alone, and the first of several writers wins.
+            open_store(f"file://{self._key_file.parent.resolve()}").write(self._key_file.name, pem, if_absent=True)
+        try:
+            loaded = serialization.load_pem_private_key(self._key_file.read_bytes(), password=None)
+        except (ValueError, TypeError, UnsupportedAlgorithm):
+            loaded = None
         if not isinstance(loaded, Ed25519PrivateKey):
             raise HeadraceError(f"{self._key_file} is no Ed25519 key; restore the store's signing key")
         return loaded
@@ -294,9 +321,43 @@ def _entry_key(name: str) -> str:
     return f"ledger/entries/{name[:2]}/{name}.json"
 
 
+def _place_key(entry: str, place: bytes) -> str:
+    return f"ledger/locations/{entry}/{sha256(place)[:16]}.json"
+
+
+def _is_local(uri: str) -> bool:
+    return uri.startswith("file://")
+
+
+def _base64(data: bytes) -> str:
+    return base64.b64encode(data).decode()
+
+
+def _parse_head(data: bytes) -> dict[str, str]:
+    """Read a signed head; empty when it is damaged."""
+    try:
+        head = json.loads(data)
+    except ValueError:
+        return {}
+    whole = isinstance(head, dict) and head.keys() == _HEAD and all(isinstance(value, str) for value in head.values())
+    return head if whole else {}
+
+
+def _folder(uri: str) -> Path:
+    # No URL parsing: a folder's name may hold # and ?.
+    return Path(uri.removeprefix("file://"))
+
+
+def _holds(uri: str, files: Mapping[str, str]) -> bool:
+    try:
+        return _files_at(uri) == files
+    except HeadraceError:
+        return False
+
+
 def _files_at(uri: str) -> dict[str, str]:
-    if urlsplit(uri).scheme == "file":
-        return artifact_files(Path(urlsplit(uri).path))
+    if _is_local(uri):
+        return artifact_files(_folder(uri))
     root, _, prefix = uri.rpartition("/")
     store = open_store(root)
     keys = [key for key in store.list(f"{prefix}/") if key != f"{prefix}/{SIDECAR}"]

@@ -4,12 +4,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
+from components.common.documents import read_batches
 from components.common.errors import UsageError
 from components.common.ledger import Ledger
 
@@ -114,7 +113,7 @@ def _holding(ledger: Ledger, entries: dict[str, dict[str, Any]], document: str) 
             continue
         notes = []
         for place in ledger.locations(name):
-            path = Path(urlsplit(place["uri"]).path)
+            path = Path(place["uri"].removeprefix("file://"))
             if "records" not in entry["outputs"][place["output"]] or not path.is_dir():
                 continue
             own, derived = _count(path, document)
@@ -129,11 +128,10 @@ def _holding(ledger: Ledger, entries: dict[str, dict[str, Any]], document: str) 
 
 def _count(path: Path, document: str) -> tuple[int, int]:
     own = derived = 0
-    for part in sorted(path.glob("part-*.parquet")):
-        table = pq.read_table(part, columns=["id", "parents"])
-        own += pc.sum(pc.starts_with(table.column("id"), document)).as_py() or 0
-        parents = pc.list_flatten(table.column("parents"))
-        rows = pc.list_parent_indices(table.column("parents"))
+    for batch in read_batches(path, ["id", "parents"]):
+        own += pc.sum(pc.starts_with(batch.column("id"), document)).as_py() or 0
+        parents = pc.list_flatten(batch.column("parents"))
+        rows = pc.list_parent_indices(batch.column("parents"))
         hits = rows.filter(pc.starts_with(parents.cast(pa.string()), document)) if len(parents) else rows
         derived += len(pc.unique(hits))
     return own, derived

@@ -164,3 +164,52 @@ def test_a_step_that_fails_leaves_nothing(chain: Path, environment: Environment,
     assert not list(chain.glob("*.partial"))
     assert len(list(ledger.entries())) == before
     assert (chain / "dataset" / SIDECAR).is_file()
+
+
+def test_no_single_flipped_byte_in_the_ledger_escapes(chain: Path, environment: Environment, ledger: Ledger) -> None:
+    for path in [*(Path(environment.home) / "store" / "ledger").rglob("*.json"), chain / "mixed" / SIDECAR]:
+        whole = path.read_bytes()
+        for position in range(0, len(whole), 1 + len(whole) // 40):
+            path.write_bytes(whole[:position] + bytes([whole[position] ^ 0x11]) + whole[position + 1 :])
+            assert ledger.verify(), f"{path.name}, byte {position}"
+            list(ledger.entries()), list(ledger.heads())
+        path.write_bytes(whole)
+    assert ledger.verify() == []
+
+
+def test_verifying_makes_no_key(chain: Path, environment: Environment, ledger: Ledger) -> None:
+    key = Path(environment.signing_key)
+    pem = key.read_bytes()
+    key.unlink()
+    [finding] = ledger.verify()
+    assert "is missing" in finding.problem
+    assert not key.exists()
+    key.write_bytes(pem[:20])
+    with pytest.raises(HeadraceError, match="is no Ed25519 key"):
+        ledger.verify()
+
+
+def test_a_damaged_sidecar_is_a_damaged_artifact(chain: Path, environment: Environment) -> None:
+    (chain / "mixed" / SIDECAR).write_text("{")
+    with pytest.raises(DamagedArtifact, match="is no ledger entry"):
+        run_single("data/card", {"documents": chain / "mixed"}, {"dataset": chain / "d2"}, {"owner": "me"}, environment)
+
+
+def test_making_an_artifact_anew_mends_the_ledger(chain: Path, environment: Environment, ledger: Ledger) -> None:
+    (chain / "mixed" / "part-00000.parquet").write_bytes(b"damaged")
+    assert ledger.verify()
+    run_single("data/mix", {"documents": chain / "documents"}, {"mixed": chain / "anew"}, {}, environment)
+    assert ledger.verify() == []
+
+
+def test_folders_may_have_any_name(tmp_path: Path) -> None:
+    environment = load_environment("local", tmp_path / "a #1 ? 100% 폴더")
+    when = datetime(2026, 1, 1, tzinfo=UTC)
+    with DocumentWriter(tmp_path / "documents") as writer:
+        writer.write(new_document(source="s", url=text, text=text, retrieved_at=when) for text in TEXTS)
+    mixed = Path(environment.home) / "mixed"
+    run_single("data/mix", {"documents": tmp_path / "documents"}, {"mixed": mixed}, {}, environment)
+    ledger = Ledger(open_store(environment.store), Path(environment.signing_key))
+    assert ledger.verify() == []
+    (mixed / "part-00000.parquet").write_bytes(b"damaged")
+    assert ledger.verify()
