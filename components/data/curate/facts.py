@@ -23,11 +23,20 @@ _SENTENCE_END = re.compile(r"(?<=[.!?。])\s+")
 _IMAGE = re.compile(r"!\[[^\]]*\](?:\([^)]*\)|\[[^\]]*\])|\[\s*\]\([^)]*\)")
 _LINK = re.compile(r"\[([^\]]+)\](?:\([^)]*\)|\[[^\]]*\])")
 _MARKS = re.compile(r"<[^>]+>|`+|\*\*|__(?=\w)|(?<=\w)__|(?<!\w)[*_](?=\w)|(?<=\w)[*_](?!\w)")
-_UNFIT = re.compile(r"https?:|www\.|[\[<{][A-Z]+(?:_[A-Z0-9]+)*[\]>}]|[|{}\\]")
+_UNFIT = re.compile(r"https?:|www\.|\[\^|_\(|\)_|[\[<{][A-Z]+(?:_[A-Z0-9]+)*[\]>}]|[|{}\\]")
 _CJK = r"\u1100-\u11ff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7a3"
 _WORD = re.compile(rf"[{_CJK}]|[^\W{_CJK}][^\s{_CJK}]*")
 _PEOPLE = re.compile(r"^\| (?:author|maintainer) \| (.+) \|$", re.MULTILINE)
 _NUMBERING = re.compile(r"(?:\d+[.)])+\d*\s+")
+_RELEASE = re.compile(r"\W*v?\d+\.\d+\.\d|.*\d{4}-\d\d-\d\d", re.IGNORECASE)
+_ELSEWHERE = re.compile(
+    r"(?:see|please|refer|read|copyright|for (?:more|further|details|information))\b"
+    r"|.*\b(?:the following|(?:as|described|given|listed|see|shown) (?:above|below|follows|here)|click here)\b"
+    r"|.*[:?!？]$|.*\s[.,](?:\s|$)|.*(?:다음|아래)와 같|.*(?:참고|참조)",
+    re.IGNORECASE,
+)
+_NO_VALUE = re.compile(r"\W*(?:true|false|yes|no|n/?a|none|:[\w-]+:|예|아니요|없음)?\W*(?:\d+\))?", re.IGNORECASE)
+_LEAST = re.compile(r">=\s*(\d+\.\d+(?:\.[1-9]\d*)?)")
 _HANGUL = re.compile(r"[가-힣]")
 
 
@@ -62,6 +71,8 @@ def find_facts(row: Mapping[str, Any], language: str, answer_words: int) -> Iter
         found = _document(row["text"], _title(row, metadata), language)
     for fact in found:
         short = 0 < len(_WORD.findall(fact.answer)) <= answer_words
+        if fact.kind is not Kind.DIALOGUE and _ELSEWHERE.match(fact.answer):
+            continue
         if short and not any(_UNFIT.search(text) for text in (fact.answer, fact.detail, fact.column)):
             yield fact
 
@@ -107,20 +118,32 @@ def _is_title(line: str) -> bool:
 def _package(metadata: Mapping[str, str], text: str, language: str) -> Iterator[Fact]:
     name = metadata["name"]
     home = urlsplit(metadata.get("homepage", "")).hostname or ""
-    domain = metadata.get("maintainer_domain", "")
-    people = re.findall(r"\w{4,}", " ".join(_PEOPLE.findall(text)).casefold())
-    if any(person in domain for person in people):
-        domain = ""  # A domain named after a person is personal data.
+    requires = metadata.get("requires", "")
+    least = _LEAST.findall(metadata.get("requires_python", ""))
+    summary = metadata.get("summary", "").rstrip(". ")
     answers = {
         Kind.LICENSE: metadata.get("license", ""),
-        Kind.PURPOSE: metadata.get("summary", "").rstrip(". "),
-        Kind.DEPENDENCY: metadata.get("requires", "").partition(",")[0].strip(),
-        Kind.PYTHON: metadata.get("requires_python", ""),
-        Kind.DOMAIN: domain,
-        Kind.HOME: "" if home in CODE_HOSTS else home,
+        Kind.PURPOSE: "" if summary.casefold() == name.casefold() else summary,
+        Kind.DEPENDENCY: "" if "," in requires else requires,
+        Kind.PYTHON: least[0] if len(least) == 1 else "",
+        Kind.DOMAIN: _organisation(metadata, text),
+        Kind.HOME: "" if home in CODE_HOSTS else home.removeprefix("www."),
     }
     for kind, answer in answers.items():
         yield Fact(kind, language, name, answer)
+
+
+def _organisation(metadata: Mapping[str, str], text: str) -> str:
+    """Mail domain of the maintainers, or '' if it is a person's or a mail provider's.
+
+    An organisation's is known by its name in the addresses of the package's pages.
+    """
+    domain = metadata.get("maintainer_domain", "")
+    pages = f"{metadata.get('homepage', '')} {metadata.get('repository', '')}".casefold()
+    people = re.findall(r"\w{4,}", " ".join(_PEOPLE.findall(text)).casefold())
+    label = ["", *domain.split(".")][-2]
+    shared = len(label) > 3 and label in pages and not domain.endswith(tuple(CODE_HOSTS))
+    return domain if shared and not any(person in domain for person in people) else ""
 
 
 def _document(text: str, title: str, language: str) -> Iterator[Fact]:
@@ -128,7 +151,7 @@ def _document(text: str, title: str, language: str) -> Iterator[Fact]:
         sentence = _first_sentence(section)
         if re.search(r"\w[?？]$", section.heading):
             yield Fact(Kind.QUESTION, language, title, sentence, _NUMBERING.sub("", section.heading, count=1))
-        elif sentence and section.heading.casefold() != title.casefold():
+        elif _is_name(section.heading) and section.heading.casefold() != title.casefold():
             yield Fact(Kind.SECTION, language, title, sentence, section.heading)
     yield from _asked_and_answered(text, title, language)
     yield from _cells(text, title, language)
@@ -161,13 +184,14 @@ def _cells(text: str, title: str, language: str) -> Iterator[Fact]:
             previous = [_clean(cell) for cell in re.split(r"(?<!\\)\|", row[1])]
             if header and len(previous) == len(header) and _is_name(previous[0]):
                 for column, value in zip(header[1:], previous[1:], strict=True):
-                    if _is_name(column) and re.search(r"\w", value):
+                    if _is_name(column) and not _NO_VALUE.fullmatch(value):
                         yield Fact(Kind.CELL, language, title, value, previous[0], column)
 
 
 def _is_name(text: str) -> bool:
-    """Tell whether a cell can name its row or column: a few words, not a number."""
-    return bool(re.search(r"[^\W\d]", text)) and len(text) <= 60
+    """Tell whether a text can name a section, a row or a column: a few words, no number, release or mark."""
+    named = re.search(r"[^\W\d]", text) and not _RELEASE.match(text) and not _NO_VALUE.fullmatch(text)
+    return bool(named) and len(text) <= 60
 
 
 def _dialogue(messages: Sequence[Mapping[str, str]], language: str) -> Iterator[Fact]:

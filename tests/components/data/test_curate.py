@@ -82,10 +82,10 @@ def packages(document) -> list[dict[str, Any]]:
                 f"Lib{number}",
                 license=["MIT", "Apache-2.0", "BSD-3-Clause"][number % 3],
                 summary=f"Counts things of sort {number}.",
-                requires=f"first{number}, second",
+                requires=f"needed{number}",
                 requires_python=f">=3.{number % 5 + 8}",
                 homepage=f"https://lib{number}.example.org/start",
-                maintainer_domain=f"team{number}.example",
+                maintainer_domain=f"lists.lib{number}.org",
             )
         )
     return made
@@ -117,7 +117,7 @@ def test_every_fact_is_asked_as_often_as_told_and_once_otherwise(packages, writt
 def test_no_held_out_wording_is_trained_on(packages, document, written, environment, tmp_path) -> None:
     faq = [document(f"Q: Where is part {n}?\nA: In drawer {n}.", f"faq{n}") for n in range(20)]
     # A dialogue that asks, word for word, the held-out wording of a question of another document.
-    asked = {"role": "user", "content": "Can you tell me this about faq3? Where is part 3?"}
+    asked = {"role": "user", "content": "About faq3: Where is part 3?"}
     answered = {"role": "assistant", "content": "In drawer 99."}
     faq.append(document("…", "chat", kind="dialogue", messages=[asked, answered]))
     _, pairs, questions = curate(written(packages + faq), tmp_path, environment, facts=500, wordings=3)
@@ -146,7 +146,6 @@ def test_sections_questions_and_cells_of_a_manual(document) -> None:
     assert facts_of(document(MANUAL, "manual.md")) == {
         (Kind.SECTION, "Opening hours", ""): "The office opens at nine.",
         (Kind.QUESTION, "How often must the filter be changed?", ""): "Every three months.",
-        (Kind.SECTION, "Links", ""): "See the wiring plan in docs.",
         (Kind.CELL, "M8", "torque"): "25 Nm",
         (Kind.CELL, "M8", "note"): "dry",
         (Kind.CELL, "M10", "torque"): "49 Nm",
@@ -173,9 +172,7 @@ def test_first_exchange_of_a_dialogue(document) -> None:
 
 
 def test_answers_are_short_and_clean(document) -> None:
-    text = (
-        "# T\n\n## A\n\nOne two three four.\n\n## B\n\nSee https://example.org now.\n\n## C\n\n하나 둘 셋 넷입니다.\n"
-    )
+    text = "# T\n\n## A\n\nOne two three four.\n\n## B\n\nAt https://example.org now.\n\n## C\n\n하나 둘 셋 넷입니다.\n"
     assert set(facts_of(document(text, "t.md"), words=4)) == {(Kind.SECTION, "A", "")}
     assert (Kind.SECTION, "C", "") in facts_of(document(text, "t.md"), words=8)
 
@@ -185,10 +182,50 @@ def test_code_and_licence_texts_are_not_asked_about(document) -> None:
     assert not facts_of(document("# A\n\n## B\n\nIt is a sentence.\n", "LICENSE", metadata={"item": "license"}))
 
 
+@pytest.mark.parametrize(
+    "sentence",
+    [
+        "See the wiring plan.",
+        "Please write to us.",
+        "These are the following parts.",
+        "Copyright Jane Doe.",
+        "Is it on?",
+        "The plan is at .",
+        "자세한 내용은 설명서를 참고하세요.",
+    ],
+)
+def test_a_sentence_that_points_elsewhere_answers_nothing(document, sentence) -> None:
+    assert not facts_of(document(f"# T\n\n## Wiring\n\n{sentence}\n\nQ: Where is it?\nA: {sentence}\n", "t.md"))
+    assert facts_of(document("# T\n\n## Wiring\n\nSeeds follow red wires.\n", "t.md"))
+
+
+def test_a_release_is_no_section_and_a_mark_is_no_value(document) -> None:
+    table = "| part | v2 | note |\n| --- | --- | --- |\n| M8 | yes | :heavy_check_mark: |\n| N/A | 3 | n/a |\n"
+    assert not facts_of(document(f"# T\n\n## 2.10.0 (2024-11-20)\n\nIt works.\n\n{table}", "t.md"))
+
+
+@pytest.mark.parametrize(
+    ("stated", "oldest"),
+    [(">=3.10.0", "3.10"), ("<4,>= 3.8.1", "3.8.1"), (">=2.7, !=3.0.*", "2.7"), ("~=3.9", ""), (">=3", "")],
+)
+def test_the_oldest_python_is_the_lower_bound(document, stated, oldest) -> None:
+    found = facts_of(package(document, "A", requires_python=stated))
+    assert found == ({(Kind.PYTHON, "", ""): oldest} if oldest else {})
+
+
+def test_only_a_sole_dependency_is_asked_about(document) -> None:
+    assert not facts_of(package(document, "A", requires="one, two"))
+    assert facts_of(package(document, "A", requires="one")) == {(Kind.DEPENDENCY, "", ""): "one"}
+
+
 def test_a_domain_named_after_its_owner_is_not_asked_about(document) -> None:
-    mine = package(document, "A", maintainer_domain="janedoe.dev", author="Jane Doe")
-    team = package(document, "B", maintainer_domain="pallets.example", author="Jane Doe")
-    assert not facts_of(mine)
+    page = "https://github.com/{}/thing"
+    for domain, owner in (("janedoe.dev", "janedoe"), ("gmail.com", "x"), ("users.noreply.github.com", "x")):
+        mine = package(document, "A", maintainer_domain=domain, homepage=page.format(owner), author="Jane Doe")
+        assert not facts_of(mine), domain
+    team = package(
+        document, "B", maintainer_domain="pallets.example", homepage=page.format("Pallets"), author="Jane Doe"
+    )
     assert facts_of(team) == {(Kind.DOMAIN, "", ""): "pallets.example"}
 
 
@@ -239,7 +276,7 @@ def test_repeated_documents_count_once(packages, written, environment, tmp_path)
 def test_too_few_facts_say_what_was_found_and_what_helps(document, written, environment, tmp_path) -> None:
     with pytest.raises(HeadraceError) as failure:
         curate(written([document(MANUAL, "manual.md")]), tmp_path, environment)
-    for words in ("6 usable facts", "1 question, 2 section, 3 table cell", "curate.minimum is 20", "headings", "Q:/A:"):
+    for words in ("5 usable facts", "1 question, 1 section, 3 table cell", "curate.minimum is 20", "headings", "Q:/A:"):
         assert words in str(failure.value)
     assert not (tmp_path / "pairs").exists()
 
@@ -250,6 +287,20 @@ def test_any_text_can_be_searched(text: str) -> None:
     for fact in find_facts(row, "en", 12):
         assert fact.answer.strip() == fact.answer != ""
     assert all(section.heading for section in sections(text))
+
+
+@pytest.mark.parametrize("language", ["en", "ko"])
+def test_the_held_out_wording_is_nearest_to_the_training_wordings_of_its_own_kind(language) -> None:
+    kinds = [kind for kind in Kind if kind is not Kind.DIALOGUE]
+    asked = {kind: Fact(kind, language, "S", "A", "D", "C").wordings(3) for kind in kinds}
+
+    def likeness(one: str, other: str) -> float:
+        pieces = [{text[start : start + 3] for start in range(len(text) - 2)} for text in (one, other)]
+        return len(pieces[0] & pieces[1]) / len(pieces[0] | pieces[1])
+
+    for kind, (_, held_out) in asked.items():
+        nearest = max(kinds, key=lambda other: max(likeness(held_out, wording) for wording in asked[other][0]))
+        assert nearest is kind, f"{held_out} reads like a question about {nearest}"
 
 
 def test_every_kind_has_four_different_wordings_in_each_language() -> None:
