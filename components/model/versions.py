@@ -34,7 +34,7 @@ class Origins:
     Attributes:
         base: SHA-256 of the base model's source.
         dataset: SHA-256 of the dataset version's manifest, which names the version; empty for a base model.
-        recipe: SHA-256 of the options that shaped it.
+        recipe: SHA-256 of the parts of the recipe that shaped it.
         code: Digest of the code that ran.
         ledger: Ledger entry that made the model.
     """

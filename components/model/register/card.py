@@ -14,6 +14,7 @@ _TEMPLATES = Environment(
     lstrip_blocks=True,
     undefined=StrictUndefined,
     autoescape=False,
+    keep_trailing_newline=True,
 )
 
 

@@ -29,11 +29,12 @@ def run(candidate: Path, dataset: Path, verdict: Path, model: Path, options: Reg
     """
     judged = read_json(verdict / VERDICT)
     training = read_json(candidate / ADAPTER / TRAINING)
-    return _register(candidate, model, options, context, file_digest(dataset / MANIFEST), judged, training)
+    recipe = options.recipe or _shaped_by(options, training)
+    return _register(candidate, model, options, context, recipe, file_digest(dataset / MANIFEST), judged, training)
 
 
 def run_base(base: Path, model: Path, options: Register, context: Context) -> Outcome:
-    """Register a base model as it came.
+    """Register a base model as it came; the recipe's other parts did not shape it, so they do not make it another one.
 
     Args:
         base: The base model.
@@ -41,7 +42,13 @@ def run_base(base: Path, model: Path, options: Register, context: Context) -> Ou
         options: Its name and what its card says.
         context: The run.
     """
-    return _register(base, model, options, context, "", {}, {})
+    return _register(base, model, options, context, _shaped_by(options, {}), "", {}, {})
+
+
+def _shaped_by(options: Register, training: dict[str, Any]) -> str:
+    """Digest of the options that are known to have shaped a model, where no recipe says."""
+    registered = options.model_dump(mode="json", exclude={"recipe"})
+    return sha256(canonical({"tune": training.get("options", {}), "register": registered}))
 
 
 def _register(
@@ -49,6 +56,7 @@ def _register(
     model: Path,
     options: Register,
     context: Context,
+    recipe: str,
     dataset: str,
     verdict: dict[str, Any],
     training: dict[str, Any],
@@ -61,7 +69,7 @@ def _register(
     origins = Origins(
         base=base["digest"],
         dataset=dataset,
-        recipe=sha256(canonical({"tune": training.get("options", {}), "register": options.model_dump(mode="json")})),
+        recipe=recipe,
         code=code_digest(),
         ledger=entry_of(source),
     )

@@ -60,6 +60,24 @@ def test_a_registered_model_is_a_version_in_the_store(
     assert again.head == outcome.head
 
 
+def test_the_recipe_of_the_plan_is_recorded_and_without_one_what_is_known(
+    candidate: Path, base: Path, dataset: Path, verdict: Path, tmp_path: Path, context
+) -> None:
+    def recorded(name: str, recipe: str, languages: list[str]) -> tuple[str, str]:
+        options = Register(recipe=recipe, languages=languages)
+        tuned, plain = tmp_path / name / "tuned", tmp_path / name / "base"
+        run(candidate, dataset, verdict, tuned, options, context("model/register"))
+        run_base(base, plain, options, context("model/register"))
+        return verify_version(tuned).origins.recipe, verify_version(plain).version
+
+    planned, plain = recorded("planned", "ab" * 32, ["en"])
+    unplanned, same = recorded("unplanned", "", ["en"])
+    other, _ = recorded("other", "", ["ko"])
+    assert planned == "ab" * 32
+    assert len(unplanned) == 64 and len({planned, unplanned, other}) == 3
+    assert plain == same, "a base model is the same version whatever recipe a run has"
+
+
 def test_the_card_says_what_happened(candidate: Path, dataset: Path, verdict: Path, tmp_path: Path, context) -> None:
     run(candidate, dataset, verdict, tmp_path / "model", Register(languages=["en", "ko"]), context("model/register"))
     _, header, text = (tmp_path / "model" / "MODEL_CARD.md").read_text().split("---\n", 2)
