@@ -13,6 +13,8 @@ from importlib.metadata import Distribution, distributions
 from pathlib import Path
 from typing import Any
 
+from packaging.requirements import InvalidRequirement, Requirement
+
 from components.common.documents import new_document
 from components.common.errors import UsageError
 from components.data.ingest.items import Skipped, modified_at, read_text
@@ -164,11 +166,7 @@ def _facts(distribution: Distribution, spdx: str) -> dict[str, str]:
     addresses = {role: [address for _, address in found if "@" in address] for role, found in people.items()}
     domains = [address.rpartition("@")[2] for role in ("Maintainer", "Author") for address in addresses[role]]
     urls = dict(text.partition(", ")[::2] for text in headers.get_all("Project-URL") or [])
-    requires = [
-        canonical(re.split(r"[^A-Za-z0-9._-]", text.strip(), maxsplit=1)[0])
-        for text in headers.get_all("Requires-Dist") or []
-        if "extra ==" not in text
-    ]
+    requires = [name for text in headers.get_all("Requires-Dist") or [] if (name := _required(text))]
     facts = {
         "name": headers["Name"],
         "version": distribution.version,
@@ -187,6 +185,15 @@ def _facts(distribution: Distribution, spdx: str) -> dict[str, str]:
         "maintainer_email": ", ".join(addresses["Maintainer"]),
     }
     return {field: " ".join(value.split()) for field, value in facts.items() if value.strip() not in ("", "UNKNOWN")}
+
+
+def _required(requirement: str) -> str:
+    """Name the distribution that a requirement asks for here, without extras; '' if its marker rules it out."""
+    try:
+        parsed = Requirement(requirement)
+    except InvalidRequirement:
+        return ""
+    return canonical(parsed.name) if parsed.marker is None or parsed.marker.evaluate({"extra": ""}) else ""
 
 
 def _as_table(title: str, facts: dict[str, str]) -> str:
