@@ -120,20 +120,29 @@ def text_to_spdx(text: str) -> str:
     A text with copyleft words or with several licences in it is not recognised: that needs a person.
     """
     words = " ".join(text.lower().split())
-    if not words or any(name in words for name in _COPYLEFT):
+    if not words or _is_copyleft(text):
         return ""
     found = [expression for expression, phrases in _TEXTS if all(phrase in words for phrase in phrases)]
     families = {expression.split("-")[0] for expression in found}
     return found[0] if len(families) == 1 else ""
 
 
+def _is_copyleft(text: str) -> bool:
+    words = " ".join(text.lower().split())
+    return any(name in words for name in _COPYLEFT)
+
+
 def refine(expression: str, texts: Iterable[str]) -> str:
-    """Replace an ambiguous BSD, or fill in an expression that is missing, from the licence texts that came along."""
+    """Replace an ambiguous BSD, or fill in an expression that is missing, from the licence texts that came along.
+
+    A text with copyleft words among them fills in nothing: what it covers needs a person.
+    """
     if expression and AMBIGUOUS_BSD not in expression.split():
         return expression
+    texts = list(texts)
     found = {text_to_spdx(text) for text in texts} - {""}
     if not expression:
-        return found.pop() if len(found) == 1 else ""
+        return found.pop() if len(found) == 1 and not any(map(_is_copyleft, texts)) else ""
     variants = [name for name in found if name.startswith("BSD-")]
     if len(variants) != 1:
         return ""

@@ -59,6 +59,8 @@ def test_a_licence_text_settles_which_bsd_is_meant():
     assert refine("BSD", []) == ""
     assert refine("BSD", [BSD, BSD3]) == ""
     assert refine("", [MIT]) == "MIT"
+    assert refine("", [MIT, "Third-party notices"]) == "MIT"
+    assert refine("", [MIT, "GNU General Public License, version 3"]) == ""
     assert refine("MPL-2.0", [MIT]) == "MPL-2.0"
 
 
