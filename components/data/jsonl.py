@@ -49,8 +49,8 @@ def import_jsonl(file: Path, directory: Path, source: Source) -> int:
         UsageError: The file cannot be read, holds nothing, or the folder is in use.
         LineError: A line is wrong.
     """
-    if directory.exists() and any(directory.iterdir()):
-        raise UsageError(f"{directory} is not empty; name a folder that does not exist yet")
+    if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
+        raise UsageError(f"{directory} is in use; name a folder that does not exist yet")
     partial = directory.with_name(f"{directory.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     try:
@@ -99,6 +99,8 @@ def _object(line: bytes, where: str) -> dict[str, Any]:
         raise LineError(f"{where}: is not UTF-8; convert the file") from error
     except json.JSONDecodeError as error:
         raise LineError(f"{where}: is not JSON ({error.msg}, column {error.colno})") from error
+    except ValueError as error:  # a number with thousands of digits
+        raise LineError(f"{where}: holds a number that is too long; write it as a string") from error
     except RecursionError as error:
         raise LineError(f"{where}: is nested too deeply") from error
     if not isinstance(row, dict):

@@ -84,7 +84,7 @@ def card(options: Card, counts: Mapping[str, Mapping[str, int]], documents: int,
     sole = licenses[0].lower() if len(licenses) == 1 else ""
     header: dict[str, Any] = {
         "pretty_name": options.name,
-        "language": sorted(language for language in counts["language"] if language not in ("", "und")),
+        "language": sorted(language for language in counts["language"] if language not in ("", "und", "zxx")),
         "license": sole if sole in CARD_LICENSES else "other",
         "size_categories": [next((name for bound, name in SIZES if documents < bound), "1M<n<10M")],
         "task_categories": ["text-generation"],

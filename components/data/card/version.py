@@ -67,7 +67,7 @@ def run(documents: Path, dataset: Path, options: Card, context: Context) -> Outc
         counts_in=total,
         counts_out=total,
         metrics={"text_megabytes": size / 1e6, "sources": float(len(counts["source"]))},
-        report=_report(options, version, uri, manifest),
+        report=_report(options, version, manifest),
         head=version,
         copies={"dataset": uri},
     )
@@ -101,7 +101,7 @@ def _files(folder: Path) -> dict[str, dict[str, Any]]:
     }
 
 
-def _report(options: Card, version: str, uri: str, manifest: dict[str, Any]) -> Report:
+def _report(options: Card, version: str, manifest: dict[str, Any]) -> Report:
     counts = manifest["counts"]
     report = Report("Dataset version", version)
     report.metrics(
@@ -113,7 +113,7 @@ def _report(options: Card, version: str, uri: str, manifest: dict[str, Any]) -> 
             "licences": len(counts["license"]),
         }
     )
-    report.text(f"{options.description}\n\nOwner: {options.owner}. Stored at {uri}")
+    report.text(f"{options.description}\n\nOwner: {options.owner}.")
     for name, values in counts.items():
         if name != "source" and set(values) != {""}:
             report.bars(

@@ -133,8 +133,10 @@ class Folder:
                 made.append(new_document(**{**fields, "url": url}))
         except LineError as error:
             return [Skipped(Unread.MALFORMED, name, str(error).removeprefix(f"{path}, "))]
-        except (UsageError, OSError) as error:
-            return [Skipped(Unread.UNREADABLE, name, str(error))]
+        except UsageError as error:
+            return [Skipped(Unread.UNREADABLE, name, str(error).removeprefix(f"{path}: "))]
+        except OSError as error:
+            return [Skipped(Unread.UNREADABLE, name, error.strerror or type(error).__name__)]
         return made or [Skipped(Unread.EMPTY, name)]
 
 

@@ -57,6 +57,7 @@ def test_the_fields_of_a_document_are_taken_and_the_rest_comes_from_the_declarat
         ('{"text": "a", "confidentiality": "public"}', "confidentiality: is public, below the internal"),
         ('{"text": "a", "retrieved_at": "yesterday"}', "retrieved_at: is 'yesterday', not an ISO 8601 time"),
         (b'{"text": "\xff"}', "is not UTF-8"),
+        ('{"text": ' + "1" * 5000 + "}", "holds a number that is too long"),
     ],
 )
 def test_what_is_wrong_is_named_with_its_line_and_nothing_is_left_behind(line, problem, tmp_path):
@@ -76,7 +77,7 @@ def test_a_missing_or_empty_file_and_a_folder_in_use_are_refused(tmp_path):
     with pytest.raises(UsageError, match="holds no documents"):
         import_jsonl(file, tmp_path / "out", SOURCE)
     file.write_text('{"text": "a"}')
-    with pytest.raises(UsageError, match="is not empty"):
+    with pytest.raises(UsageError, match="is in use"):
         import_jsonl(file, tmp_path, SOURCE)
     assert not (tmp_path / "out").exists()
 
