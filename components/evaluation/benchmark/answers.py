@@ -10,7 +10,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-_EDGES = "\"'`“”‘’«»「」『』.,;:!?。、，！？*()[]<>"
+_EDGES = "\"'`“”‘’«»「」『』.,;:!?。、，！？*()[]"
 _SPACE = re.compile(r"\s+")
 
 

@@ -31,6 +31,7 @@ def test_f1_is_symmetric_and_between_0_and_1(answer: str, expected: str) -> None
         ("  BSD-3-Clause\n", "BSD-3-Clause", 1),
         ("BSD 3 Clause", "BSD-3-Clause", 0),
         (">=3.10", "3.10", 0),
+        ("<3.10", ">3.10", 0),
         ("the MIT", "MIT", 0),
         ("형태소 분석。", "형태소  분석", 1),
         ("형태소를 분석", "형태소 분석", 0),
