@@ -4,14 +4,14 @@ import importlib
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.tree import Tree
 
-from components.common.errors import HeadraceError, Interrupted, UsageError
+from components.common.errors import HeadraceError, Interrupted, UsageError, machine_trouble
 
 if TYPE_CHECKING:
     from components.common.environment import Environment
@@ -35,6 +35,7 @@ console = Console(highlight=False)
 
 Home = Annotated[Path, typer.Option(help="Folder for local state.")]
 DEFAULT_HOME = Path(".headrace")
+SOURCES = Path(__file__).parent / "recipes" / "sources.yaml"
 EnvironmentName = Annotated[
     str, typer.Option("--environment", "-e", help="A file, or the name of one in pipelines/environments.")
 ]
@@ -45,8 +46,17 @@ def main() -> None:
     try:
         app()
     except HeadraceError as error:
-        Console(stderr=True, highlight=False).print(f"[bold red]headrace:[/] {escape(str(error))}", soft_wrap=True)
-        sys.exit(error.exit_code)
+        _complain(str(error), error.exit_code)
+    except OSError as error:
+        trouble = machine_trouble(error)
+        if not trouble:
+            raise
+        _complain(trouble, HeadraceError.exit_code)
+
+
+def _complain(message: str, exit_code: int) -> NoReturn:
+    Console(stderr=True, highlight=False).print(f"[bold red]headrace:[/] {escape(message)}", soft_wrap=True)
+    sys.exit(exit_code)
 
 
 @app.command()
@@ -138,7 +148,7 @@ def step(
         for known in single.step_names():
             console.print(known)
     elif not inputs and not outputs:
-        console.print(single.describe_step(name))
+        console.print(escape(single.describe_step(name)))
     else:
         metrics = single.run_single(
             name,
@@ -155,7 +165,9 @@ def import_(
     file: Annotated[Path, typer.Argument(help="JSON Lines; each line an object with at least `text`.")],
     directory: Annotated[Path, typer.Argument(help="Where to write the documents.")],
     source: Annotated[str, typer.Option(help="Id of a declared source.")],
-    sources: Annotated[Path, typer.Option(help="The file that declares it.")] = Path("pipelines/recipes/sources.yaml"),
+    sources: Annotated[
+        Path, typer.Option(help="The file that declares it.", show_default="sources.yaml of the recipes")
+    ] = SOURCES,
 ) -> None:
     """Turn JSON Lines into documents of a declared source."""
     from components.data.jsonl import import_jsonl
@@ -176,7 +188,8 @@ def doctor(environment: EnvironmentName = "local", home: Home = DEFAULT_HOME) ->
     findings = examine(_load(environment, home))
     for finding in findings:
         mark = "[green]✓[/]" if finding.ok else "[red]✗[/]"
-        console.print(f"{mark} {finding.what}" + (f"  →  {finding.fix}" if not finding.ok else ""), soft_wrap=True)
+        advice = f"  →  {finding.fix}" if not finding.ok else ""
+        console.print(f"{mark} {escape(finding.what + advice)}", soft_wrap=True)
     if not all(finding.ok for finding in findings):
         raise HeadraceError("this machine lacks something; the lines marked ✗ say what to type")
 
@@ -204,9 +217,9 @@ def verify(environment: EnvironmentName = "local", home: Home = DEFAULT_HOME) ->
         findings = ledger.verify()
         count = sum(1 for _ in ledger.entries())
     for finding in findings:
-        console.print(f"[red]✗[/] {finding.subject}: {finding.problem}", soft_wrap=True)
+        console.print(f"[red]✗[/] {escape(f'{finding.subject}: {finding.problem}')}", soft_wrap=True)
     if findings:
-        raise HeadraceError(f"the ledger does not hold: {len(findings)} findings")
+        raise HeadraceError(f"the ledger does not hold: {len(findings)} finding{'s' * (len(findings) > 1)}")
     if not count:
         raise HeadraceError(f"there is no ledger in {home} yet; `headrace run` makes one")
     console.print(f"[green]✓[/] {count} entries, their links, signatures and artifacts hold")
@@ -222,7 +235,7 @@ def trace_(
     from components.common.trace import Link, trace
 
     answer = trace(_ledger(environment, home), subject)
-    tree = Tree(f"[bold]{answer.kind}[/] {subject}")
+    tree = Tree(f"[bold]{answer.kind}[/] {escape(subject)}")
 
     def grow(title: str, links: list[Link]) -> None:
         branch = tree.add(f"[bold]{title}[/]" + ("" if links else ": nothing"))

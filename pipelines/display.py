@@ -5,6 +5,7 @@ from types import TracebackType
 from typing import Self
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
 from pipelines.local_run import StepRun
@@ -65,7 +66,7 @@ class Display:
     def progressed(self, step: StepRun, done: float, total: float, note: str) -> None:
         """See `Watcher.progressed`."""
         if self._current is not None:
-            self._bars.update(self._current, completed=done, total=total, note=note)
+            self._bars.update(self._current, completed=done, total=total, note=escape(note))
 
     def finished(self, step: StepRun) -> None:
         """See `Watcher.finished`."""

@@ -75,7 +75,7 @@ def _installed(name: str) -> bool:
 
 
 def _disk(home: Path) -> Finding:
-    folder = home if home.exists() else home.parent
+    folder = next(place for place in (home, *home.parents) if place.exists())
     free = shutil.disk_usage(folder).free / 2**30
     return Finding(
         f"{free:.0f} GiB free in {folder}", free >= _DISK_GIB, f"free {_DISK_GIB} GiB, or choose another --home"

@@ -1,10 +1,12 @@
 """The recipe of a run on this machine."""
 
 import getpass
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from components.common.errors import UsageError
+from components.common.parameters import refuse_rewritten
 from components.common.recipes import Recipe, load_recipe
 from components.data.sources import Source
 
@@ -34,7 +36,7 @@ def local_recipe(recipe: str | Path, overrides: Sequence[str], docs: Path | None
         location=str(folder),
         license=IN_HOUSE,
         confidentiality="internal",
-        owner=getpass.getuser(),
+        owner=_owner(),
         cadence="on_change",
     )
     data = chosen.data.model_copy(
@@ -43,4 +45,12 @@ def local_recipe(recipe: str | Path, overrides: Sequence[str], docs: Path | None
             "card": chosen.data.card.model_copy(update={"name": "docs", "description": "In-house documents."}),
         }
     )
+    refuse_rewritten(data.model_dump(mode="json"), f"--docs {docs}")
     return chosen.model_copy(update={"data": data})
+
+
+def _owner() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container may run as a user that has no name
+        return f"user {os.getuid()}"

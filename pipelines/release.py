@@ -11,6 +11,7 @@ import yaml
 
 from components.common.errors import HeadraceError, UsageError
 from components.common.ledger import canonical, sha256
+from components.common.options import read_yaml
 from components.common.step import IMAGES
 from pipelines.compile import PIPELINES, check_compiled, compile_pipeline
 
@@ -25,15 +26,12 @@ def read_lock(path: Path) -> dict[str, str]:
     Raises:
         UsageError: The file is missing or malformed, lacks an image, or an image floats.
     """
-    try:
-        lock = yaml.safe_load(path.read_text("utf-8"))
-    except OSError as error:
+    if not path.is_file():
         raise UsageError(
-            f"{path}: {error.strerror}; an image lock maps {', '.join(IMAGES)} to NAME@sha256:DIGEST, as your registry "
+            f"{path} does not exist; an image lock maps {', '.join(IMAGES)} to NAME@sha256:DIGEST, as your registry "
             "printed it when you pushed the images"
-        ) from error
-    except yaml.YAMLError as error:
-        raise UsageError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
+        )
+    lock = read_yaml(path)
     if not isinstance(lock, Mapping) or set(lock) != set(IMAGES):
         raise UsageError(f"{path}: an image lock names exactly these images: {', '.join(IMAGES)}")
     for image, reference in lock.items():

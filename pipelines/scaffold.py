@@ -1,5 +1,6 @@
 """Scaffold a new step: `headrace new step AREA/NAME`."""
 
+import keyword
 import re
 from pathlib import Path
 
@@ -7,6 +8,7 @@ from components.common.errors import UsageError
 from pipelines.single import STEPS
 
 TESTS = STEPS.parent / "tests" / "components"
+_IMPORTS = re.compile(r"(^ *from components\..*\n)+", re.MULTILINE)
 
 _OPTIONS = '''"""Options of {area}/{name}."""
 
@@ -139,6 +141,8 @@ def scaffold_step(name: str, steps: Path = STEPS, tests: Path = TESTS) -> list[P
     if not re.fullmatch(r"[a-z][a-z0-9_]*/[a-z][a-z0-9_]*", name):
         raise UsageError(f"{name!r}: write AREA/NAME in lower case, such as data/translate")
     area, _, step = name.partition("/")
+    if keyword.iskeyword(area) or keyword.iskeyword(step):
+        raise UsageError(f"{name!r}: a Python keyword names no step; choose another word")
     folder = steps / area / step
     test = tests / area / f"test_{step}.py"
     if folder.exists() or test.exists():
@@ -156,5 +160,10 @@ def scaffold_step(name: str, steps: Path = STEPS, tests: Path = TESTS) -> list[P
         pages = {steps / area / "__init__.py": "", **pages}
     for path, template in pages.items():
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(template.format(**words), "utf-8")
+        path.write_text(_sort_imports(template.format(**words)), "utf-8")
     return list(pages)
+
+
+def _sort_imports(source: str) -> str:
+    """Put the imports in the order that the linter wants, which depends on the area's name."""
+    return _IMPORTS.sub(lambda block: "".join(sorted(block[0].splitlines(keepends=True))), source)

@@ -1,17 +1,20 @@
 """Run one step on its own, without a pipeline: `headrace step`."""
 
+import contextlib
 import importlib
+import io
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
 from kfp import dsl
 from kfp.dsl.python_component import PythonComponent
 
 from components.common.environment import Environment
 from components.common.errors import UsageError
+from components.common.recipes import apply_override
 
 STEPS = Path(__file__).parents[1] / "components"
 _ENVELOPE = ("metrics", "report")
@@ -89,7 +92,9 @@ def run_single(
         "report": dsl.HTML(name="report", uri=str(first.with_name(f"{first.name}.html").resolve())),
     }
     artifacts = {key: dsl.Artifact(name=key, uri=str(path.resolve())) for key, path in {**inputs, **outputs}.items()}
-    component.python_func(**artifacts, **beside, options=dict(options), environment=environment.model_dump(mode="json"))
+    place = environment.model_dump(mode="json")
+    with contextlib.redirect_stdout(_Unmarked()):
+        component.python_func(**artifacts, **beside, options=dict(options), environment=place)
     return json.loads(Path(beside["metrics"].path).read_text("utf-8"))
 
 
@@ -111,13 +116,23 @@ def parse_pairs(pairs: Sequence[str], option: str) -> dict[str, str]:
 def parse_options(pairs: Sequence[str]) -> dict[str, Any]:
     """Read `--set key=value` arguments; values are YAML, dots descend."""
     options: dict[str, Any] = {}
-    for key, text in parse_pairs(pairs, "--set").items():
-        *sections, last = key.split(".")
-        place = options
-        for section in sections:
-            place = place.setdefault(section, {})
-        place[last] = yaml.safe_load(text)
+    for pair in pairs:
+        apply_override(options, pair)
     return options
+
+
+class _Unmarked(io.TextIOBase):
+    """What a step prints, as standard error, without the lines that are meant for whoever drives a run."""
+
+    def __init__(self) -> None:
+        self._line = ""
+
+    def write(self, text: str) -> int:
+        *lines, self._line = (self._line + text).split("\n")
+        for line in lines:
+            if not line.startswith("::"):
+                print(line, file=sys.stderr)
+        return len(text)
 
 
 def _choose(name: str, given: set[str]) -> PythonComponent:

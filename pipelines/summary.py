@@ -1,5 +1,7 @@
 """What a person sees when a run has ended."""
 
+import json
+
 from rich.console import Console
 from rich.markup import escape
 from rich.panel import Panel
@@ -13,7 +15,7 @@ from pipelines.rehearse import Rehearsal, describe
 SNIPPET = """from openai import OpenAI
 
 client = OpenAI(base_url="{gateway}/openai/v1", api_key="unused")
-question = {{"role": "user", "content": "{question}"}}
+question = {{"role": "user", "content": {question}}}
 answer = client.chat.completions.create(model="{model}", messages=[question])
 print(answer.choices[0].message.content)"""
 NEXT = "headrace chat · headrace rollout status · headrace ledger verify · headrace serve down"
@@ -24,14 +26,14 @@ def print_summary(console: Console, finished: LineRun, recipe: Recipe, environme
     console.print()
     if finished.rehearsal:
         console.print(_split(finished.rehearsal))
-    console.print(f"[bold green]{finished.decision}[/]  {finished.verdict}")
+    console.print(f"[bold green]{finished.decision}[/]  {escape(finished.verdict)}")
     stable, share = finished.rollout.stable, 100 - finished.rollout.observed
     gateway, service = environment.serving.gateway, recipe.release.publish.name
     console.print(f"[bold]served[/]   {service}: {stable} answers {share} % of the requests, at {gateway}")
     console.print(f"[bold]took[/]     {_duration(finished.seconds)}")
-    snippet = SNIPPET.format(gateway=gateway, model=service, question=finished.question.replace('"', '\\"'))
+    snippet = SNIPPET.format(gateway=gateway, model=service, question=json.dumps(finished.question, ensure_ascii=False))
     console.print(Panel(escape(snippet), title="from any OpenAI client", expand=False))
-    console.print(f"[bold]report[/]   {finished.report}", soft_wrap=True)
+    console.print(f"[bold]report[/]   {escape(str(finished.report))}", soft_wrap=True)
     console.print(f"[bold]next[/]     {NEXT}", soft_wrap=True)
 
 

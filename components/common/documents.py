@@ -184,6 +184,7 @@ class DocumentWriter:
         self.rows = 0
         self._rows_per_part = rows_per_part
         self._pending: list[pa.Table] = []
+        self._pending_rows = 0
         self._parts = 0
 
     def write(self, documents: pa.Table | pa.RecordBatch | Iterable[Mapping[str, Any]]) -> None:
@@ -193,10 +194,12 @@ class DocumentWriter:
             return
         self.rows += table.num_rows
         self._pending.append(table)
-        while sum(pending.num_rows for pending in self._pending) >= self._rows_per_part:
+        self._pending_rows += table.num_rows
+        while self._pending_rows >= self._rows_per_part:
             merged = pa.concat_tables(self._pending)
             self._write_part(merged.slice(0, self._rows_per_part))
             self._pending = [merged.slice(self._rows_per_part)]
+            self._pending_rows -= self._rows_per_part
 
     def close(self) -> None:
         """Write what is pending."""

@@ -7,11 +7,11 @@ hands it over as the run's `environment` parameter, so nothing of it is baked in
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from pydantic import Field, ValidationError
 
 from components.common.errors import UsageError
-from components.common.options import Options
+from components.common.options import Options, describe_validation, read_yaml
+from components.common.parameters import refuse_rewritten
 
 ENVIRONMENTS = Path(__file__).parents[2] / "pipelines" / "environments"
 
@@ -53,13 +53,17 @@ def load_environment(name: str = "local", home: Path | None = None) -> Environme
     folder = str((home or Path(".headrace")).resolve())
     if "python3" in folder or "{{" in folder:
         raise UsageError(f"{folder}: KFP's local runner rewrites 'python3' and '{{{{' in paths; use another folder")
-    fields = _fill(yaml.safe_load(path.read_text("utf-8")) or {}, folder)
+    blocked = next(place for place in (Path(folder), *Path(folder).parents) if place.exists())
+    if not blocked.is_dir():
+        raise UsageError(f"{blocked} is a file; choose another folder for local state")
+    fields = _fill(read_yaml(path) or {}, folder)
+    if not isinstance(fields, dict):
+        raise UsageError(f"{path}: an environment is a mapping of fields (store, tracking, signing_key, serving)")
+    refuse_rewritten(fields, str(path))
     try:
         return Environment(**{"name": path.stem, **fields})
     except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"])
-        raise UsageError(f"{path}: {field}: {first['msg']}") from error
+        raise UsageError(f"{path}: {describe_validation(error)}") from error
 
 
 def _fill(value: Any, home: str) -> Any:

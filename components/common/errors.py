@@ -4,6 +4,16 @@ Everything raised on purpose is a `HeadraceError`: its message names what is wro
 do about it, and the `headrace` command prints it as one line and exits with `exit_code`.
 """
 
+import errno
+
+_MACHINE_TROUBLE = {
+    errno.ENOSPC: "free some disk space and run again; what was finished is kept",
+    errno.EDQUOT: "free some of this user's disk quota and run again; what was finished is kept",
+    errno.EFBIG: "raise the file size limit and run again; what was finished is kept",
+    errno.EACCES: "give this user access and run again",
+    errno.EROFS: "choose a folder that can be written to and run again",
+}
+
 
 class HeadraceError(Exception):
     """The work failed for a reason that the message explains."""
@@ -27,3 +37,9 @@ class GateHold(HeadraceError):
     """A gate said no. The run itself was in order."""
 
     exit_code = 3
+
+
+def machine_trouble(error: OSError) -> str:
+    """Say what a person can do about a full disk or a missing permission; '' when it is something else."""
+    fix = _MACHINE_TROUBLE.get(error.errno or 0)
+    return f"{error.strerror}: {error.filename or 'while writing'}; {fix}" if fix else ""

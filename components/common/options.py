@@ -1,6 +1,12 @@
-"""The base of every step's options."""
+"""The base of every step's options, and how files of settings are read and refused."""
 
-from pydantic import BaseModel, ConfigDict
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from components.common.errors import UsageError
 
 
 class Options(BaseModel):
@@ -10,3 +16,28 @@ class Options(BaseModel):
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def read_yaml(path: Path) -> Any:
+    """Read a YAML file.
+
+    Raises:
+        UsageError: It cannot be read or is no YAML.
+    """
+    try:
+        return yaml.safe_load(path.read_text("utf-8"))
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read ({error.strerror})") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
+
+
+def describe_validation(error: ValidationError) -> str:
+    """Say in one line which fields are wrong and why."""
+    problems = []
+    for item in error.errors():
+        name = ".".join(str(part) for part in item["loc"]) or "value"
+        unknown = item["type"] == "extra_forbidden"
+        problem = "there is no such field" if unknown else item["msg"].removeprefix("Value error, ")
+        problems.append(f"{name}: {problem}")
+    return "; ".join(problems)

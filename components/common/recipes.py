@@ -5,7 +5,7 @@ travel as a pipeline's `recipe` parameter and be read whole in the Kubeflow UI.
 """
 
 import difflib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,8 @@ from pydantic import BaseModel, Field, ValidationError
 
 from components.common.errors import UsageError
 from components.common.ledger import canonical, sha256
-from components.common.options import Options
+from components.common.options import Options, read_yaml
+from components.common.parameters import refuse_rewritten
 from components.data.card.options import Card
 from components.data.curate.options import Curate
 from components.data.deduplicate.options import Deduplicate
@@ -34,8 +35,6 @@ from components.model.tune.options import Tune
 from components.release.publish.options import Publish
 
 RECIPES = Path(__file__).parents[2] / "pipelines" / "recipes"
-UNSAFE = ("python3", "{{$.")
-"""Strings that KFP rewrites inside parameter values."""
 
 
 class Data(Options):
@@ -120,13 +119,10 @@ def load_recipe(recipe: str | Path = "default", overrides: Sequence[str] = ()) -
     path = _recipe_file(recipe)
     values = _read_mapping(path)
     for override in overrides:
-        _override(values, override)
+        apply_override(values, override)
     _inline_sources(values, path)
     where = f"{path}, with {' '.join(overrides)}" if overrides else str(path)
-    for field, text in _strings(values):
-        for unsafe in UNSAFE:
-            if unsafe in text:
-                raise UsageError(f"{where}: {field}: KFP rewrites {unsafe!r} inside parameters; write it differently")
+    refuse_rewritten(values, where)
     return check_recipe(values, where)
 
 
@@ -164,12 +160,7 @@ def _recipe_file(recipe: str | Path) -> Path:
 
 
 def _read_mapping(path: Path) -> dict[str, Any]:
-    try:
-        values = yaml.safe_load(path.read_text("utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path}: cannot be read ({error})") from error
-    except yaml.YAMLError as error:
-        raise UsageError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
+    values = read_yaml(path)
     if values is None:
         return {}
     if not isinstance(values, dict):
@@ -177,7 +168,12 @@ def _read_mapping(path: Path) -> dict[str, Any]:
     return values
 
 
-def _override(values: dict[str, Any], override: str) -> None:
+def apply_override(values: dict[str, Any], override: str) -> None:
+    """Set one field of nested values from `key=value`; dots descend, the value is YAML.
+
+    Raises:
+        UsageError: It is not of that form, or descends into what is no section.
+    """
     key, equals, text = override.partition("=")
     if not equals or not key:
         raise UsageError(f"{override!r}: an override is key=value, for example model.tune.epochs=3")
@@ -208,18 +204,6 @@ def _inline_sources(values: dict[str, Any], path: Path) -> None:
 
 def _dump(sources: list[Source]) -> list[dict[str, Any]]:
     return [source.model_dump(mode="json", by_alias=True) for source in sources]
-
-
-def _strings(value: Any, field: str = "") -> Iterator[tuple[str, str]]:
-    if isinstance(value, str):
-        yield field, value
-    elif isinstance(value, Mapping):
-        for key, item in value.items():
-            yield from _strings(str(key), field)
-            yield from _strings(item, f"{field}.{key}".lstrip("."))
-    elif isinstance(value, list):
-        for number, item in enumerate(value):
-            yield from _strings(item, f"{field}.{number}")
 
 
 def _explain(location: Sequence[str | int], kind: str, message: str) -> str:

@@ -5,7 +5,6 @@ validate the options, verify the inputs, give the function temporary outputs tha
 succeeded, write metrics, report and ledger entry.
 """
 
-import errno
 import functools
 import inspect
 import json
@@ -27,17 +26,12 @@ from pydantic import BaseModel, ValidationError
 from components.common import ledger
 from components.common.code import code_digest
 from components.common.environment import Environment
-from components.common.errors import HeadraceError, UsageError
+from components.common.errors import HeadraceError, UsageError, machine_trouble
+from components.common.options import describe_validation
 from components.common.report import Report
 from components.common.store import open_store
 
 VERSION = "0.1.0"
-_MACHINE_TROUBLE = {
-    errno.ENOSPC: "free some disk space and run again; what was finished is kept",
-    errno.EFBIG: "raise the file size limit and run again; what was finished is kept",
-    errno.EACCES: "give this user access and run again",
-    errno.EROFS: "choose a folder that can be written to and run again",
-}
 PROGRESS = "::progress "
 ERROR = "::error "
 DONE = "::done "
@@ -122,9 +116,8 @@ def execute(run: Callable[..., Outcome], arguments: Mapping[str, Any]) -> str:
         _announce(str(error), error.exit_code)
         raise
     except OSError as error:
-        if error.errno not in _MACHINE_TROUBLE:
-            raise
-        _announce(f"{error.strerror}: {error.filename or 'while writing'}; {_MACHINE_TROUBLE[error.errno]}", 1)
+        if trouble := machine_trouble(error):
+            _announce(trouble, HeadraceError.exit_code)
         raise
 
 
@@ -199,17 +192,6 @@ def _validated(model: type[Model], values: Mapping[str, Any], where: str) -> Mod
         return model.model_validate(values)
     except ValidationError as error:
         raise UsageError(f"{where}: {describe_validation(error)}") from error
-
-
-def describe_validation(error: ValidationError) -> str:
-    """Say in one line which fields are wrong and why."""
-    problems = []
-    for item in error.errors():
-        name = ".".join(str(part) for part in item["loc"]) or "value"
-        unknown = item["type"] == "extra_forbidden"
-        problem = "there is no such field" if unknown else item["msg"].removeprefix("Value error, ")
-        problems.append(f"{name}: {problem}")
-    return "; ".join(problems)
 
 
 def _replace(source: Path, target: Path) -> None:

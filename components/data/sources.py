@@ -8,11 +8,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from pydantic import Field, ValidationError, field_validator
 
 from components.common.errors import UsageError
-from components.common.options import Options
+from components.common.options import Options, read_yaml
 
 PER_ITEM = "per-item"
 """Licence of a source whose items each state their own, like a package index."""
@@ -74,12 +73,7 @@ def load_sources(path: Path) -> list[Source]:
     Raises:
         UsageError: The file is missing or malformed, or a declaration is; the message names file, source and field.
     """
-    try:
-        content = yaml.safe_load(path.read_text("utf-8"))
-    except OSError as error:
-        raise UsageError(f"{path}: cannot read the source declarations ({error.strerror})") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
+    content = read_yaml(path)
     if isinstance(content, Mapping):
         content = content.get("sources")
     if not isinstance(content, list) or not content:

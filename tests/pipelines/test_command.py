@@ -1,10 +1,14 @@
 """The command: exit codes, one-line errors, single steps, scaffolding."""
 
 import json
+import platform
+import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 import yaml
@@ -14,6 +18,8 @@ from components.common.errors import UsageError
 from pipelines.reference import check_reference
 from pipelines.scaffold import scaffold_step
 from pipelines.single import describe_step, parse_options, parse_pairs, run_single, step_names
+
+RUFF = str(Path(sys.executable).with_name("ruff"))
 
 
 def headrace(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
@@ -49,6 +55,11 @@ def corpus(tmp_path: Path) -> Path:
         (["run", "--nonsense"], 2, "No such option"),
         (["step", "data/none"], 2, "there is no step 'data/none'"),
         (["step", "data/parse", "--in", "documents=none"], 2, "parsed is missing; it takes --out parsed=DIR"),
+        (["step", "data/parse", "--in", "documents=none", "--set", "a=["], 2, "not valid YAML"),
+        (["step", "data/parse", "--in", "documents=none", "--set", "a=1", "--set", "a.b=2"], 2, "not a section"),
+        (["run", "--home", "a-file/x"], 2, "a-file is a file"),
+        (["doctor", "--environment", "none.yaml"], 2, "there is no environment"),
+        (["new", "step", "data/import"], 2, "a Python keyword"),
         (["ledger", "verify"], 1, "there is no ledger"),
         (["ledger", "trace", "abcdefgh"], 2, "no document, version, revision or entry"),
         (["cut", "--images", "none.yaml"], 2, "an image lock maps"),
@@ -56,6 +67,7 @@ def corpus(tmp_path: Path) -> Path:
     ],
 )
 def test_mistakes_are_one_line_with_an_exit_code(tmp_path: Path, arguments: list[str], code: int, message: str) -> None:
+    (tmp_path / "a-file").touch()
     ended = headrace(*arguments, cwd=tmp_path)
     assert ended.returncode == code, ended.stderr
     assert message in " ".join(ended.stderr.split())
@@ -87,7 +99,7 @@ def test_a_single_step_runs_from_the_command_line(tmp_path: Path, corpus: Path) 
     sources = f"sources={json.dumps([source])}"
     ended = headrace("step", "data/ingest", "--out", "documents=out/documents", "--set", sources, cwd=tmp_path)
     assert ended.returncode == 0, ended.stderr
-    assert '"records_out": 2' in ended.stdout
+    assert json.loads(ended.stdout)["records_out"] == 2
     assert (tmp_path / "out" / "documents" / "ledger.json").is_file()
     artifacts = ("--in", "documents=out/documents", "--out", "parsed=out/documents")
     again = headrace("step", "data/parse", *artifacts, cwd=tmp_path)
@@ -109,6 +121,8 @@ def test_pairs_and_options_are_parsed() -> None:
     assert parse_options(["a.b=3", "c=[x, y]"]) == {"a": {"b": 3}, "c": ["x", "y"]}
     with pytest.raises(UsageError, match="write name=value"):
         parse_pairs(["a"], "--in")
+    with pytest.raises(UsageError, match="not a section"):
+        parse_options(["a=1", "a.b=2"])
 
 
 def test_a_scaffolded_step_passes_its_own_test(tmp_path: Path) -> None:
@@ -128,6 +142,32 @@ def test_a_scaffolded_step_passes_its_own_test(tmp_path: Path) -> None:
         scaffold_step("things/weigh", tmp_path / "components", tmp_path / "tests" / "components")
     with pytest.raises(UsageError, match="write AREA/NAME"):
         scaffold_step("Things", tmp_path / "components", tmp_path / "tests" / "components")
+
+
+@pytest.mark.parametrize("name", ["data/translate", "zoo/weigh_it"])
+def test_a_scaffolded_step_passes_the_linter(tmp_path: Path, name: str) -> None:
+    scaffold_step(name, tmp_path / "components", tmp_path / "tests" / "components")
+    shutil.copy("pyproject.toml", tmp_path)
+    for check in (["check"], ["format", "--check"]):
+        ended = subprocess.run([RUFF, *check, "--no-cache"], cwd=tmp_path, capture_output=True, text=True)
+        assert ended.returncode == 0, ended.stdout
+
+
+def test_doctor_looks_at_a_home_that_is_not_there_yet(tmp_path: Path, elsewhere: Path) -> None:
+    ended = headrace("doctor", "--environment", str(elsewhere), "--home", "a/b/c", cwd=tmp_path)
+    assert ended.returncode in (0, 1)
+    assert "Traceback" not in ended.stderr
+    assert f"Python {platform.python_version()}" in ended.stdout
+    assert ended.stdout.count("is free") == 2
+    assert not (tmp_path / "a").exists()
+
+
+def test_doctor_names_a_busy_port(tmp_path: Path, elsewhere: Path) -> None:
+    port = urlsplit(yaml.safe_load(elsewhere.read_text("utf-8"))["serving"]["api"]).port
+    with socket.create_server(("127.0.0.1", port)):
+        ended = headrace("doctor", "--environment", str(elsewhere), cwd=tmp_path)
+    assert ended.returncode == 1
+    assert f"stop what listens on {port}" in ended.stdout
 
 
 def test_run_single_refuses_other_artifacts(tmp_path: Path, environment_at) -> None:  # type: ignore[no-untyped-def]

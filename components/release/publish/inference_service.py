@@ -9,8 +9,9 @@ from pydantic import BaseModel, ValidationError
 from components.common.environment import Environment
 from components.common.errors import HeadraceError
 from components.common.ledger import canonical, entry_of, sha256
+from components.common.options import describe_validation
 from components.common.report import Report
-from components.common.step import Context, Outcome, describe_validation
+from components.common.step import Context, Outcome
 from components.common.store import open_store
 from components.release.manifest import PREFIX, Manifest, render, render_predictor, violations
 from components.release.publish.options import Publish

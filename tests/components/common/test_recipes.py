@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from components.common.environment import load_environment
 from components.common.errors import UsageError
 from components.common.recipes import RECIPES, load_recipe, parts
 from pipelines.recipe import local_recipe
@@ -91,3 +92,37 @@ def test_a_persons_folder_takes_the_place_of_the_sources(tmp_path: Path) -> None
     assert (source.location, source.class_, source.license) == (str(tmp_path), "in_house", "LicenseRef-in-house")
     with pytest.raises(UsageError, match="there is no such folder"):
         local_recipe("default", [], tmp_path / "none")
+
+
+def test_a_persons_folder_must_survive_as_a_parameter(tmp_path: Path) -> None:
+    folder = tmp_path / "python3-notes"
+    folder.mkdir()
+    with pytest.raises(UsageError, match=r"--docs .*python3-notes: .*location: KFP rewrites 'python3'"):
+        local_recipe("default", [], folder)
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("a: [", "not valid YAML"),
+        ("- a", "an environment is a mapping"),
+        ("store: file:///s", "tracking: Field required"),
+        ("serving: {modus: plane}", "serving.modus: there is no such field"),
+        ("signing_key: /usr/lib/python3/key", "signing_key: KFP rewrites"),
+    ],
+)
+def test_a_malformed_environment_is_one_line(tmp_path: Path, text: str, problem: str) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(text, "utf-8")
+    with pytest.raises(UsageError, match=rf"mine\.yaml.*{problem}") as caught:
+        load_environment(str(path), tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_environment_lives_in_its_home(tmp_path: Path) -> None:
+    environment = load_environment("local", tmp_path / "집")
+    assert environment.store == f"file://{tmp_path / '집'}/store"
+    with pytest.raises(UsageError, match="there is no environment 'prod'; known: local"):
+        load_environment("prod")
+    with pytest.raises(UsageError, match="use another folder"):
+        load_environment("local", tmp_path / "python3")
