@@ -7,6 +7,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from components.data.curate.wordings import Fact, Kind
+from components.data.mask.options import Mask
+from components.data.mask.personal import Masker
 
 CODE_HOSTS = frozenset({"github.com", "www.github.com", "gitlab.com", "bitbucket.org"})
 """Hosts of so many home pages that naming them says nothing about one package."""
@@ -73,7 +75,7 @@ def find_facts(row: Mapping[str, Any], language: str, answer_words: int) -> Iter
         short = 0 < len(_WORD.findall(fact.answer)) <= answer_words
         if fact.kind is not Kind.DIALOGUE and _ELSEWHERE.match(fact.answer):
             continue
-        if short and not any(_UNFIT.search(text) for text in (fact.answer, fact.detail, fact.column)):
+        if short and not any(_UNFIT.search(text) for text in (fact.answer, fact.subject, fact.detail, fact.column)):
             yield fact
 
 
@@ -208,7 +210,8 @@ def _title(row: Mapping[str, Any], metadata: Mapping[str, str]) -> str:
         return named
     if heading := re.search(r"^# (.+)$", row["text"], re.MULTILINE):
         return _clean(heading[1])
-    return re.split(r"[/#]", row["url"].rstrip("/"))[-1].rpartition(".")[0] or row["url"]
+    name = re.split(r"[/#]", row["url"].rstrip("/"))[-1].rpartition(".")[0] or row["url"]
+    return Masker(Mask().kinds).mask(name)  # addresses stay as they are when documents are masked
 
 
 def _first_sentence(section: Section) -> str:

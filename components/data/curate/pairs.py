@@ -15,6 +15,7 @@ from components.common.step import Context, Outcome
 from components.data.curate.facts import find_facts, language_of
 from components.data.curate.options import Curate
 from components.data.curate.wordings import Fact
+from components.data.excerpt import may_quote
 from components.data.reasons import Reason
 
 _INHERITED = ("source", "url", "retrieved_at", "domain", "license", "confidentiality", "pii", "subjects")
@@ -242,7 +243,7 @@ def _report(survey: _Survey, chosen: list[Found], options: Curate) -> Report:
 
 
 def _examples(chosen: Iterable[Found], options: Curate) -> Iterator[dict[str, str]]:
-    for found in chosen:
+    for found in filter(lambda found: may_quote(found.document), chosen):
         training, held_out = found.fact.wordings(options.wordings)
         yield {
             "trained on": training[0],

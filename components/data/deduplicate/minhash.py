@@ -15,6 +15,7 @@ from components.common.report import Report
 from components.common.step import Context, Outcome
 from components.data.deduplicate import kernel
 from components.data.deduplicate.options import Deduplicate
+from components.data.excerpt import COLUMNS, excerpt
 from components.data.reasons import Reason
 
 WINDOW = 256
@@ -229,11 +230,11 @@ def _examples(documents: Path, clusters: Clusters, biggest: np.ndarray) -> list[
         shown.update({int(row): (place, order) for order, row in enumerate([stands, *others])})
     found = []
     done = 0
-    for batch in read_batches(documents, ["source", "url", "text"]):
+    for batch in read_batches(documents, ["source", "url", *COLUMNS]):
         rows = [row for row in shown if done <= row < done + batch.num_rows]
         for row in rows:
             place, order = shown[row]
-            values = {name: batch.column(name)[row - done].as_py() for name in ("source", "url", "text")}
+            values = {name: batch.column(name)[row - done].as_py() for name in batch.schema.names}
             size = int((clusters.kept == biggest[place]).sum())
             found.append((place, order, size, row, values))
         done += batch.num_rows
@@ -244,7 +245,7 @@ def _examples(documents: Path, clusters: Clusters, biggest: np.ndarray) -> list[
             "document": "kept" if order == 0 else ("exact" if clusters.exact[row] else "near"),
             "source": values["source"],
             "url": values["url"],
-            "begins": " ".join(values["text"][:200].split())[:100],
+            "begins": excerpt(values),
         }
         for place, order, size, row, values in sorted(found, key=lambda entry: entry[:2])
     ]

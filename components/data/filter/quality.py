@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from components.common.documents import SCHEMA, DocumentWriter, count_documents, read_batches
 from components.common.report import Report
 from components.common.step import Context, Outcome
+from components.data.excerpt import COLUMNS, excerpt
 from components.data.filter.language import NO_LANGUAGE, UNDETERMINED, Identifier, primary
 from components.data.filter.measure import Measures, measure
 from components.data.filter.options import Filter
@@ -136,16 +137,15 @@ def _of_kind(table: pa.Table, *kinds: str) -> NDArray[np.bool_]:
 
 
 def _example(table: pa.Table, row: int, rule: Poor, value: Any, threshold: float | str) -> dict[str, Any]:
-    """Describe a dropped document; its words are shown only where that does no harm."""
-    shown = {name: table[name][row].as_py() for name in ("url", "kind", "text", "confidentiality", "pii")}
-    quotable = shown["confidentiality"] in ("public", "internal") and shown["pii"] in ("none", "masked")
+    """Describe a dropped document."""
+    shown = {name: table[name][row].as_py() for name in ("url", "kind", *COLUMNS)}
     return {
         "rule": rule.value,
         "document": shown["url"],
         "kind": shown["kind"],
         "value": value if isinstance(value, str) else round(float(value), 3),
         "threshold": threshold,
-        "begins": " ".join(shown["text"][:120].split()) if quotable else "(not shown)",
+        "begins": excerpt(shown),
     }
 
 

@@ -128,6 +128,7 @@ def test_no_held_out_wording_is_trained_on(packages, document, written, environm
 
 
 def test_a_pair_is_a_document_that_inherits_from_its_parent(packages, written, environment, tmp_path) -> None:
+    packages = [{**row, "pii": "masked"} for row in packages]
     packages[0] = {**packages[0], "confidentiality": "restricted", "license": "MPL-2.0", "subjects": ["hmac"]}
     _, pairs, _ = curate(written(packages), tmp_path, environment, facts=500)
     parents = {row["id"]: row for row in packages}
@@ -140,6 +141,8 @@ def test_a_pair_is_a_document_that_inherits_from_its_parent(packages, written, e
         assert dict(row["metadata"])["subject"] == dict(parent["metadata"])["name"]
     assert len({row["id"] for row in pairs}) == len(pairs)
     assert "restricted" in {row["confidentiality"] for row in pairs}
+    report = (tmp_path / "pairs.html").read_text("utf-8")
+    assert "pkg:pypi/Lib1<" in report and "pkg:pypi/Lib0<" not in report
 
 
 def test_sections_questions_and_cells_of_a_manual(document) -> None:
@@ -197,6 +200,13 @@ def test_code_and_licence_texts_are_not_asked_about(document) -> None:
 def test_a_sentence_that_points_elsewhere_answers_nothing(document, sentence) -> None:
     assert not facts_of(document(f"# T\n\n## Wiring\n\n{sentence}\n\nQ: Where is it?\nA: {sentence}\n", "t.md"))
     assert facts_of(document("# T\n\n## Wiring\n\nSeeds follow red wires.\n", "t.md"))
+
+
+def test_a_document_named_after_a_person_is_not_asked_about(document) -> None:
+    text = "## Wiring\n\nSeeds follow red wires.\n"
+    assert not facts_of(document(text, "mail/jane.doe@corp.com.md"))
+    assert not facts_of(document(text, "calls/010-1234-5678.txt"))
+    assert facts_of(document(text, "mail/plan.md"))
 
 
 def test_a_release_is_no_section_and_a_mark_is_no_value(document) -> None:

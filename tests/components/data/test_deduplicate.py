@@ -91,7 +91,7 @@ def test_keeps_the_longest_of_each_cluster(written, document, environment: Envir
     rows = [
         document(STORY, "a"),
         document(STORY, "b"),
-        document(longest, "c"),
+        document(longest, "c", pii="masked"),
         document(STORY.upper().replace(" ", "\n"), "d"),
         document("Something else entirely, of which there is one.", "e"),
     ]
@@ -103,6 +103,16 @@ def test_keeps_the_longest_of_each_cluster(written, document, environment: Envir
     assert (metrics["dropped_exact_duplicate"], metrics["dropped_near_duplicate"]) == (1, 2)
     report = (tmp_path / "unique.html").read_text("utf-8")
     assert "biggest clusters" in report and "kept" in report
+    assert STORY[:40] in report
+
+
+def test_the_report_quotes_only_what_it_may(written, document, environment: Environment, tmp_path: Path) -> None:
+    for name, fields in (("secret", {"confidentiality": "confidential"}), ("unmasked", {"pii": "present"})):
+        rows = [document(STORY, url, **fields) for url in "ab"]
+        outputs = {"unique": tmp_path / name}
+        run_single("data/deduplicate", {"documents": written(rows)}, outputs, {}, environment)
+        report = (tmp_path / f"{name}.html").read_text("utf-8")
+        assert "(not shown)" in report and STORY[:40] not in report
 
 
 def test_identical_texts_keep_the_smallest_id_whatever_their_order(written, document, environment: Environment) -> None:
