@@ -15,7 +15,7 @@ from google.protobuf.json_format import MessageToDict, ParseDict
 from kfp.dsl.graph_component import GraphComponent
 from kfp.pipeline_spec.pipeline_spec_pb2 import PipelineSpec
 
-from components.common.code import code_digest
+from components.common.code import code_digest, dependency_digest
 from components.common.errors import HeadraceError, UsageError
 from components.common.step import IMAGES, image_reference
 
@@ -35,21 +35,26 @@ def load_pipeline(name: str) -> GraphComponent:
 
 
 def local_image(image: str) -> str:
-    """Name an image by the code that is installed here; KFP's local cache keys on the name."""
-    return f"headrace/{image}-python:{code_digest()}"
+    """Name an image by the code and the dependencies installed here; KFP's local cache keys on the name."""
+    return f"headrace/{image}-python:{code_digest()[:16]}-{dependency_digest()[:16]}"
 
 
 def compile_pipeline(name: str, images: Callable[[str], str] = image_reference) -> str:
-    """Compile one pipeline.
+    """Compile one pipeline by name; see `render`."""
+    return render(load_pipeline(name), images)
+
+
+def render(pipeline: GraphComponent, images: Callable[[str], str]) -> str:
+    """Compile a pipeline.
 
     Args:
-        name: Name of the pipeline.
+        pipeline: The pipeline.
         images: Maps an image's short name (`data`, `model`, `release`) to its reference.
 
     Returns:
         KFP IR as YAML: sorted, readable, deterministic.
     """
-    specification = MessageToDict(load_pipeline(name).pipeline_spec)
+    specification = MessageToDict(pipeline.pipeline_spec)
     references = {image_reference(image): images(image) for image in IMAGES}
     for executor in specification["deploymentSpec"]["executors"].values():
         container = executor.get("container")

@@ -5,7 +5,7 @@ import json
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -15,13 +15,16 @@ import yaml
 from components.common.documents import read_table
 from components.common.environment import Environment
 from components.common.errors import GateHold, HeadraceError
+from components.common.ledger import DamagedArtifact, check_input
 from components.common.recipes import Recipe
 from components.common.report import Report
 from components.data.ingest.read import fingerprint
+from components.evaluation.gate.decide import VERDICT
 from components.release.rollout import Rollout, StandardRollout
 from components.release.services import InferenceServices
+from pipelines.compile import load_pipeline
 from pipelines.display import Display
-from pipelines.local_run import PipelineRun, StepRun, run_pipeline
+from pipelines.local_run import PipelineRun, StepRun, run_pipeline, set_aside, when_stopped
 from pipelines.rehearse import Rehearsal, rehearse, report_rehearsal
 from serving.plane.client import plane_of
 
@@ -56,9 +59,9 @@ def run_line(recipe: Recipe, environment: Environment, display: Display) -> Line
         HeadraceError: A step failed, or another run is under way.
     """
     home = Path(environment.home)
-    began = datetime.now()
-    folder = home / "runs" / f"{began:%Y-%m-%d-%H%M%S}"
-    with _only_run(home), _served(environment, display):
+    began = time.monotonic()
+    folder = home / "runs" / f"{datetime.now():%Y-%m-%d-%H%M%S}"
+    with _only_run(home), when_stopped(), _served(environment, display):
         folder.mkdir(parents=True, exist_ok=True)
         arguments = {
             "recipe": _observed(recipe).parameter(),
@@ -68,18 +71,18 @@ def run_line(recipe: Recipe, environment: Environment, display: Display) -> Line
         with (folder / "run.log").open("w", encoding="utf-8") as log:
             for name in _pipelines(recipe, environment):
                 display.say(f"[bold]{name}[/]")
-                runs.append(run_pipeline(name, arguments, home, log, display))
+                runs.append(run_pipeline(load_pipeline(name), arguments, home, log, display))
         released = runs[-1]
         decision = released.outputs["decision"]
-        questions = _questions(released)
+        questions = _questions(_artifact(released, "curate", "questions", home))
+        verdict = _verdict(_artifact(released, "gate", "verdict", home))
         rehearsal = None
         service = StandardRollout(environment, recipe.release.publish.name)
         if decision == "release" and service.status().candidate:
             service.set_percent(recipe.release.publish.canary_percent)
             rehearsal = _rehearse(questions, recipe, environment, display)
         rollout = service.status()
-        seconds = (datetime.now() - began).total_seconds()
-        verdict = _verdict(released)
+        seconds = time.monotonic() - began
         report = folder / "report.html"
         _write_report(report, recipe, runs, decision, verdict, rollout, rehearsal, seconds)
     if decision != "release":
@@ -93,7 +96,7 @@ def _only_run(home: Path) -> Iterator[None]:
     with (home / "run.lock").open("a+") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+        except BlockingIOError as error:
             lock.seek(0)
             owner = lock.read().strip() or "unknown"
             raise HeadraceError(
@@ -137,20 +140,26 @@ def _step(run: PipelineRun, name: str) -> StepRun:
     return next(step for step in run.steps if step.name == name)
 
 
-def _artifact(run: PipelineRun, step: str, name: str) -> Path:
+def _artifact(run: PipelineRun, step: str, name: str, home: Path) -> Path:
+    """Find a step's output; a reused one may have been damaged since."""
     report = _step(run, step).report
     if report is None:
         raise HeadraceError(f"{step} left no report, so its outputs cannot be found; see the run's log")
-    return report.parent / name
+    artifact = report.parent / name
+    try:
+        check_input(artifact)
+    except DamagedArtifact:
+        set_aside(artifact, home)
+        raise
+    return artifact
 
 
-def _verdict(run: PipelineRun) -> str:
-    verdict = json.loads((_artifact(run, "gate", "verdict") / "verdict.json").read_text("utf-8"))
-    return verdict["sentence"]
+def _verdict(verdict: Path) -> str:
+    return json.loads((verdict / VERDICT).read_text("utf-8"))["sentence"]
 
 
-def _questions(run: PipelineRun) -> list[str]:
-    messages = read_table(_artifact(run, "curate", "questions"), ["messages"]).column("messages").to_pylist()
+def _questions(questions: Path) -> list[str]:
+    messages = read_table(questions, ["messages"]).column("messages").to_pylist()
     return [dialogue[0]["content"] for dialogue in messages]
 
 
@@ -204,9 +213,10 @@ def _write_report(
     report.heading("Steps")
     for run in runs:
         for step in run.steps:
-            if step.report and step.report.is_file():
-                note = "reused" if step.state == "cached" else f"{step.seconds:.1f} s"
-                report.section(Report.load(step.report.read_text("utf-8")), note, folded=step.name not in UNFOLDED)
+            note = "reused" if step.state == "cached" else f"{step.seconds:.1f} s"
+            with suppress(OSError, ValueError):  # a reused report may have been removed or damaged since
+                page = Report.load(step.report.read_text("utf-8")) if step.report else Report(step.name)
+                report.section(page, note, folded=step.name not in UNFOLDED)
     if rehearsal:
         report.heading("Rollout")
         report.section(report_rehearsal(rehearsal), folded=False)

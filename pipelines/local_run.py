@@ -16,7 +16,7 @@ import signal
 import tempfile
 import time
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
@@ -25,11 +25,12 @@ from typing import Any, Protocol, TextIO
 import psutil
 from kfp import local
 from kfp.components import load_component_from_text
+from kfp.dsl.graph_component import GraphComponent
 from kfp.pipeline_spec.pipeline_spec_pb2 import PipelineSpec
 
 from components.common.errors import HeadraceError, UsageError
 from components.common.step import DONE, ERROR, PROGRESS
-from pipelines.compile import compile_pipeline, local_image, read_specification
+from pipelines.compile import local_image, read_specification, render
 
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
 _STARTED = re.compile(r"Executing task '(?P<task>[^']+)'")
@@ -76,11 +77,13 @@ class PipelineRun:
     steps: list[StepRun]
 
 
-def run_pipeline(name: str, arguments: Mapping[str, Any], home: Path, log: TextIO, watcher: Watcher) -> PipelineRun:
+def run_pipeline(
+    pipeline: GraphComponent, arguments: Mapping[str, Any], home: Path, log: TextIO, watcher: Watcher
+) -> PipelineRun:
     """Run a pipeline to its end.
 
     Args:
-        name: Name of the pipeline.
+        pipeline: The pipeline.
         arguments: Its parameters.
         home: Folder for artifacts and caches; steps that were done before with the same code, options and inputs are
             reused.
@@ -88,11 +91,12 @@ def run_pipeline(name: str, arguments: Mapping[str, Any], home: Path, log: TextI
         watcher: Is told how the run is getting on.
 
     Raises:
-        HeadraceError: A step failed; the message is the step's own, with its exit code.
+        HeadraceError: A step failed; the message is the step's own, with its exit code. A damaged artifact is set
+            aside, so that the next run makes it anew.
         KeyboardInterrupt: The run was interrupted; its children are gone.
     """
-    specification = compile_pipeline(name, local_image)
-    events = _Events(home / "cache", log, watcher)
+    specification = render(pipeline, local_image)
+    events = _Events(home, log, watcher)
     watcher.begin(count_steps(read_specification(specification)))
     with _surroundings(home, events):
         local.init(
@@ -107,8 +111,18 @@ def run_pipeline(name: str, arguments: Mapping[str, Any], home: Path, log: TextI
         except RuntimeError as error:
             raise events.failure(error) from error
     if events.never_fires:
-        raise HeadraceError(f"a condition of {name} could not be evaluated, so its branch never ran; see {log.name}")
-    return PipelineRun(name, dict(task.outputs), events.steps)
+        raise HeadraceError(
+            f"a condition of {pipeline.name} could not be evaluated, so its branch never ran; see {log.name}"
+        )
+    return PipelineRun(pipeline.name, dict(task.outputs), events.steps)
+
+
+def set_aside(artifact: Path, home: Path) -> None:
+    """Move a damaged artifact of an earlier run out of the way: what is missing, KFP does not take from its cache."""
+    if artifact.is_relative_to(home / "artifacts"):
+        damaged = artifact.with_name(f"{artifact.name}.damaged")
+        shutil.rmtree(damaged, ignore_errors=True)
+        artifact.rename(damaged)
 
 
 def count_steps(specification: PipelineSpec) -> int:
@@ -126,10 +140,10 @@ def count_steps(specification: PipelineSpec) -> int:
 class _Events(io.TextIOBase):
     """The children's standard output and KFP's log records, read as events."""
 
-    def __init__(self, cache: Path, log: TextIO, watcher: Watcher) -> None:
+    def __init__(self, home: Path, log: TextIO, watcher: Watcher) -> None:
         self.steps: list[StepRun] = []
         self.never_fires = False
-        self._cache = cache
+        self._home = home
         self._log = log
         self._watcher = watcher
         self._began = 0.0
@@ -161,17 +175,14 @@ class _Events(io.TextIOBase):
         return False
 
     def failure(self, error: RuntimeError) -> HeadraceError:
-        """Explain why the run failed, and forget cached steps whose artifacts are damaged."""
+        """Explain why the run failed, and set aside the artifact that was damaged."""
         if self.steps and self.steps[-1].state == "running":
             self._finish("failed")
         where = self.steps[-1].name if self.steps else "the pipeline"
         if not self._error:
             return HeadraceError(f"{where} failed; the last lines of {self._log.name} say why")
-        damaged = self._error.get("damaged")
-        if damaged:
-            for entry in self._cache.glob("*.json"):
-                if damaged in entry.read_text("utf-8"):
-                    entry.unlink()
+        if self._error["damaged"]:
+            set_aside(Path(self._error["damaged"]), self._home)
         kind = UsageError if self._error["exit_code"] == UsageError.exit_code else HeadraceError
         return kind(f"{where}: {self._error['message']}")
 
@@ -203,10 +214,11 @@ class _Events(io.TextIOBase):
 
     def _reuse(self, task: str, key: str) -> None:
         step = StepRun(_step_name(task), "cached")
-        for entry in self._cache.glob(f"{key}*.json"):
+        for entry in (self._home / "cache").glob(f"{key}*.json"):
             outputs = json.loads(entry.read_text("utf-8"))
             step.report = Path(outputs["report"]["uri"])
-            step.metrics = json.loads(Path(outputs["metrics"]["uri"]).read_text("utf-8"))
+            with contextlib.suppress(OSError, ValueError):  # metrics are for show; a damaged file stops nothing
+                step.metrics = json.loads(Path(outputs["metrics"]["uri"]).read_text("utf-8"))
         self.steps.append(step)
         self._watcher.finished(step)
 
@@ -224,23 +236,21 @@ def _surroundings(home: Path, events: _Events) -> Iterator[None]:
     before = {name: os.environ.get(name) for name in variables}
     printing = builtins.print
     root = logging.getLogger()
-    handlers = {number: signal.signal(number, _interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
     os.environ.update(variables)
     tempfile.tempdir = None
     level = root.level
     root.setLevel(logging.INFO)
     root.addFilter(events)
-    (home / "artifacts").mkdir(parents=True, exist_ok=True)
     try:
-        with contextlib.redirect_stdout(events), warnings.catch_warnings():
+        (home / "artifacts").mkdir(parents=True, exist_ok=True)
+        _clear(home)  # what a power cut left
+        with when_stopped(_end_children), contextlib.redirect_stdout(events), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
         root.removeFilter(events)
         root.setLevel(level)
         builtins.print = printing
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
         for name, value in before.items():
             if value is None:
                 os.environ.pop(name, None)
@@ -248,12 +258,44 @@ def _surroundings(home: Path, events: _Events) -> Iterator[None]:
                 os.environ[name] = value
         tempfile.tempdir = None
         shutil.rmtree(temporary, ignore_errors=True)
+        _clear(home)
 
 
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    """Stop the running step before KFP waits for it, then unwind."""
+def _clear(home: Path) -> None:
+    """Remove what a step that was stopped left half-written."""
+    for partial in (home / "artifacts").rglob("*.partial"):
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def when_stopped(act: Callable[[], None] = lambda: None) -> Iterator[None]:
+    """Have Ctrl-C, `kill` and a closed terminal unwind alike; signals that were ignored (`nohup`) stay so.
+
+    Args:
+        act: What to do before unwinding.
+
+    Raises:
+        KeyboardInterrupt: A signal came.
+    """
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        act()
+        raise KeyboardInterrupt
+
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    for number, handler in before.items():
+        if handler is not signal.SIG_IGN:
+            signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _end_children() -> None:
+    """Stop the running step, for which KFP would wait."""
     for child in psutil.Process().children(recursive=True):
         with contextlib.suppress(psutil.NoSuchProcess, ProcessLookupError):
             if os.getsid(child.pid) == os.getsid(0):
                 child.terminate()
-    raise KeyboardInterrupt

@@ -90,7 +90,13 @@ class Report:
 
     @classmethod
     def load(cls, page: str) -> "Report":
-        """Read back a page that `html` rendered, to embed it in another."""
+        """Read back a page that `html` rendered, to embed it in another.
+
+        Raises:
+            ValueError: It is no such page.
+        """
+        if "<main>" not in page or "</main>" not in page:
+            raise ValueError("no page that was rendered from a report")
         main = page.split("<main>", 1)[1].rsplit("</main>", 1)[0]
         title, _, rest = main.partition("</h1>")
         subtitle, _, body = rest.partition("</p>")

@@ -1,5 +1,6 @@
 """The command: exit codes, one-line errors, single steps, scaffolding."""
 
+import fcntl
 import json
 import platform
 import shutil
@@ -168,6 +169,36 @@ def test_doctor_names_a_busy_port(tmp_path: Path, elsewhere: Path) -> None:
         ended = headrace("doctor", "--environment", str(elsewhere), cwd=tmp_path)
     assert ended.returncode == 1
     assert f"stop what listens on {port}" in ended.stdout
+
+
+def test_a_second_run_in_the_same_home_is_refused(tmp_path: Path, elsewhere: Path) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    with (home / "run.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        lock.write("4711")
+        lock.flush()
+        ended = headrace("run", "--environment", str(elsewhere), "--home", str(home), cwd=tmp_path)
+    assert ended.returncode == 1
+    assert "another run is under way" in ended.stderr
+    assert "kill 4711" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_a_step_on_a_full_disk_is_one_line(tmp_path: Path, corpus: Path) -> None:
+    source = {"id": "d", "class": "in_house", "location": str(corpus), "license": "MIT", "owner": "me"}
+    arguments = ["step", "data/ingest", "--out", "documents=out/documents", "--set", f"sources={json.dumps([source])}"]
+    limited = (
+        "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (500, 500)); from pipelines.cli import main; main()"
+    )
+    ended = subprocess.run([sys.executable, "-c", limited, *arguments], cwd=tmp_path, capture_output=True, text=True)
+    assert ended.returncode == 1
+    assert "File too large" in ended.stderr
+    assert "raise the file size limit" in ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert not list(tmp_path.rglob("*.partial"))
+    again = headrace(*arguments, cwd=tmp_path)
+    assert again.returncode == 0, again.stderr
 
 
 def test_run_single_refuses_other_artifacts(tmp_path: Path, environment_at) -> None:  # type: ignore[no-untyped-def]
