@@ -4,6 +4,8 @@ Keys are relative, with forward slashes. Every write is whole or absent: a tempo
 generation preconditions on Cloud Storage. `if_absent` makes a write a race that exactly one writer wins.
 """
 
+import base64
+import filecmp
 import os
 import shutil
 import tempfile
@@ -33,6 +35,9 @@ class Store(Protocol):
 
     def exists(self, key: str) -> bool:
         """Tell whether an object exists."""
+
+    def holds(self, source: Path, key: str) -> bool:
+        """Tell whether an object exists and is what a local file is."""
 
     def list(self, prefix: str = "") -> Iterator[str]:
         """List the keys that begin with a prefix, sorted."""
@@ -68,6 +73,8 @@ def open_store(uri: str) -> Store:
 def upload_tree(store: Store, folder: Path, prefix: str, last: str) -> str:
     """Publish a folder of files under a prefix so that readers see it whole or not at all.
 
+    Files that are there already are left alone, those that are damaged or missing are written again.
+
     Args:
         store: Where to.
         folder: Files to write.
@@ -77,10 +84,11 @@ def upload_tree(store: Store, folder: Path, prefix: str, last: str) -> str:
     Returns:
         The URI of the tree.
     """
-    if not store.exists(f"{prefix}/{last}"):
-        files = sorted(path for path in folder.rglob("*") if path.is_file())
-        for path in sorted(files, key=lambda path: path.relative_to(folder).as_posix() == last):
-            store.upload(path, f"{prefix}/{path.relative_to(folder).as_posix()}")
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    for path in sorted(files, key=lambda path: path.relative_to(folder).as_posix() == last):
+        key = f"{prefix}/{path.relative_to(folder).as_posix()}"
+        if not store.holds(path, key):
+            store.upload(path, key)
     return f"{store.uri}/{prefix}"
 
 
@@ -131,6 +139,11 @@ class FileStore:
     def exists(self, key: str) -> bool:
         """See `Store.exists`."""
         return (self.root / _checked(key)).is_file()
+
+    def holds(self, source: Path, key: str) -> bool:
+        """See `Store.holds`."""
+        target = self.root / _checked(key)
+        return target.is_file() and filecmp.cmp(source, target, shallow=False)
 
     def list(self, prefix: str = "") -> Iterator[str]:
         """See `Store.list`."""
@@ -205,6 +218,19 @@ class CloudStore:
     def exists(self, key: str) -> bool:
         """See `Store.exists`."""
         return self._blob(key).exists()
+
+    def holds(self, source: Path, key: str) -> bool:
+        """See `Store.holds`; compares the checksum that Cloud Storage keeps."""
+        from google_crc32c import Checksum
+
+        blob = self._bucket.get_blob(self._blob(key).name)
+        if blob is None or blob.size != source.stat().st_size:
+            return False
+        checksum = Checksum()
+        with source.open("rb") as file:
+            for _ in checksum.consume(file, SINGLE_REQUEST_UPLOAD):
+                pass
+        return base64.b64encode(checksum.digest()).decode() == blob.crc32c
 
     def list(self, prefix: str = "") -> Iterator[str]:
         """See `Store.list`; Cloud Storage lists in order."""

@@ -96,6 +96,22 @@ def test_a_tree_appears_with_its_last_file(store: Store, tmp_path: Path) -> None
     assert list(store.list("datasets/")) == ["datasets/d/1/manifest.json", "datasets/d/1/sub/part"]
 
 
+def test_a_damaged_tree_is_mended(store: Store, tmp_path: Path) -> None:
+    folder = tmp_path / "tree"
+    folder.mkdir()
+    for name in ("manifest.json", "lost", "part"):
+        (folder / name).write_text(name)
+    upload_tree(store, folder, "d/1", last="manifest.json")
+    assert all(store.holds(folder / name, f"d/1/{name}") for name in ("manifest.json", "lost", "part"))
+    store.write("d/1/part", b"PART")
+    store.delete("d/1/lost")
+    assert not store.holds(folder / "part", "d/1/part")
+    assert not store.holds(folder / "lost", "d/1/lost")
+    upload_tree(store, folder, "d/1", last="manifest.json")
+    assert store.read("d/1/part") == b"part"
+    assert store.read("d/1/lost") == b"lost"
+
+
 @pytest.mark.parametrize("key", ["", "/etc/passwd", "a/../../b"])
 def test_keys_stay_below_the_root(store: Store, key: str) -> None:
     with pytest.raises(UsageError, match="no store key"):
