@@ -225,17 +225,22 @@ def _front_matter(text: str) -> tuple[dict[str, str], str]:
     if not match:
         return {}, text
     try:
-        content = yaml.safe_load(match[1])
-    except yaml.YAMLError:
+        content = yaml.load(match[1], yaml.BaseLoader)  # values as written: a date need not exist
+    except (yaml.YAMLError, RecursionError):
         return {}, text
     if not isinstance(content, dict):
         return {}, text
     metadata = {}
     for name, value in content.items():
         values = value if isinstance(value, list) else [value]
-        if all(isinstance(item, str | int | float | bool) or hasattr(item, "isoformat") for item in values):
-            metadata[str(name)] = ", ".join(str(item) for item in values)
+        if value and all(isinstance(item, str) for item in (name, *values)):
+            metadata[_whole(name)] = _whole(", ".join(values))
     return metadata, text[match.end() :]
+
+
+def _whole(text: str) -> str:
+    """Leave out halves of surrogate pairs, which YAML can spell and no text may hold."""
+    return text.encode("utf-8", "ignore").decode("utf-8")
 
 
 _DOCUTILS = {

@@ -49,6 +49,22 @@ def test_front_matter_becomes_metadata_and_a_rule_stays_a_rule():
     assert "just words" in parsed("---\njust words\n---\nText\n", "markdown")
 
 
+@pytest.mark.parametrize(
+    ("header", "metadata"),
+    [
+        ("date: 2024-13-45", {"date": "2024-13-45"}),
+        ('a: !!int "x"', {"a": "x"}),
+        (r'a: "b\ud800"', {"a": "b"}),
+        ("a:", {}),
+        ("a: " + "[" * 3000, {}),
+    ],
+)
+def test_odd_front_matter_stops_nothing(header, metadata):
+    result = parse(f"---\n{header}\n---\nText\n", "markdown", Parse())
+    assert {name: value for name, value in result.metadata.items() if name != "title"} == metadata
+    assert result.text.endswith("Text\n")
+
+
 def test_rst_becomes_markdown():
     text = (
         "Title\n=====\n\nUse ``pip`` or :class:`Foo`, see `docs <https://d.io>`_.\n\nPart\n----\n\n"
