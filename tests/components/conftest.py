@@ -45,6 +45,7 @@ def write_dialogues() -> Callable[[Path, Sequence[Sequence[tuple[str, str]]]], P
                     kind="dialogue",
                     language="ko" if any("가" <= letter <= "힣" for letter in dialogue[0][1]) else "en",
                     messages=[{"role": role, "content": content} for role, content in dialogue],
+                    metadata={"fact": "license" if "licen" in dialogue[0][1] else "purpose"},
                 )
                 for number, dialogue in enumerate(dialogues)
             )

@@ -25,12 +25,13 @@ TASK = "held_out"
 
 @dataclass(frozen=True)
 class Question:
-    """A question with its expected answer, and the document it is in."""
+    """A question with its expected answer, the document it is in, and the kind of fact it asks for."""
 
     id: str
     language: str
     question: str
     answer: str
+    kind: str = ""
 
 
 @dataclass(frozen=True)

@@ -85,9 +85,15 @@ def read_questions(path: Path, limit: int = 0) -> tuple[list[Question], int, dic
     Returns:
         The questions, the number of documents, and how many were left out by reason.
     """
-    table = read_table(path, ["id", "language", "messages"])
+    table = read_table(path, ["id", "language", "messages", "metadata"])
     found = [
-        Question(row["id"], row["language"], row["messages"][0]["content"], row["messages"][1]["content"])
+        Question(
+            row["id"],
+            row["language"],
+            row["messages"][0]["content"],
+            row["messages"][1]["content"],
+            dict(row["metadata"]).get("fact", ""),
+        )
         for row in table.to_pylist()
         if [message["role"] for message in row["messages"]] == ["user", "assistant"]
     ]
@@ -166,9 +172,9 @@ def _report(found: dict[str, Any], rows: list[dict[str, Any]], options: Benchmar
             f"{first['gained']} questions are right now that the base got wrong, {first['lost']} the other way round "
             f"(McNemar p = {first['p_value']:.2g})."
         )
-    languages = sorted({row["language"] for row in rows})
-    if len(languages) > 1:
-        report.table([_of_language(language, rows) for language in languages], "By language")
+    for group in ("kind", "language"):
+        if len(values := sorted({row[group] for row in rows})) > 1:
+            report.table([_of_group(group, value, rows) for value in values], f"By {group}")
     report.table(
         [
             {
@@ -188,13 +194,13 @@ def _report(found: dict[str, Any], rows: list[dict[str, Any]], options: Benchmar
     )
 
 
-def _of_language(language: str, rows: list[dict[str, Any]]) -> dict[str, Any]:
-    spoken = [row for row in rows if row["language"] == language]
+def _of_group(group: str, value: str, rows: list[dict[str, Any]]) -> dict[str, Any]:
+    among = [row for row in rows if row[group] == value]
     return {
-        "language": language,
-        "questions": len(spoken),
-        "base exact match": fmean(row["base"]["exact_match"] for row in spoken),
-        "candidate exact match": fmean(row["candidate"]["exact_match"] for row in spoken),
+        group: value or "(none)",
+        "questions": len(among),
+        "base exact match": fmean(row["base"]["exact_match"] for row in among),
+        "candidate exact match": fmean(row["candidate"]["exact_match"] for row in among),
     }
 
 

@@ -26,7 +26,9 @@ def test_a_model_that_learned_beats_the_one_that_did_not(
     samples = [json.loads(line) for line in (tmp_path / "samples.jsonl").read_text().splitlines()]
     assert [sample["language"] for sample in samples] == ["en", "en", "en", "ko"]
     assert [sample["candidate"]["answer"] for sample in samples] == [sample["answer"] for sample in samples]
-    assert "형태소 분석" in outcome.report.html()
+    page = outcome.report.html()
+    assert "형태소 분석" in page and "By kind" in page and "By language" in page
+    assert {sample["kind"] for sample in samples} == {"license", "purpose"}
 
 
 def test_a_model_against_itself_gains_nothing_twice_with_the_same_bytes(
