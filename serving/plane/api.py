@@ -1,5 +1,6 @@
 """The Kubernetes API for InferenceServices, on loopback, so that one publishing path serves plane and cluster."""
 
+import os
 from typing import Any
 
 from starlette.applications import Starlette
@@ -94,7 +95,7 @@ class _InferenceServices:
         envoy = self._supervisor.envoy
         ready = await envoy.observe() is not None
         gateway = {"port": envoy.port, "ready": ready, "pid": envoy.child.pid, "restarts": envoy.restarts}
-        return JSONResponse({"gateway": gateway})
+        return JSONResponse({"pid": os.getpid(), "gateway": gateway})
 
     def _changed(self, manifest: Manifest, code: int = 200) -> JSONResponse:
         self._supervisor.changed()

@@ -52,8 +52,8 @@ class Plane:
         Raises:
             HeadraceError: It did not come up; the message is the daemon's own.
         """
-        if self.pid:
-            self._answers()
+        if pid := self.pid:
+            self._answers(pid)
             return False
         self.home.mkdir(parents=True, exist_ok=True)
         argv = [sys.executable, "-m", "serving.plane", "--home", str(self.home)]
@@ -105,20 +105,22 @@ class Plane:
         while time.monotonic() < end:
             if daemon.poll() is not None:
                 raise HeadraceError(f"the serving plane did not start: {last_line(self.log)}")
-            with contextlib.suppress(HeadraceError):
-                if self._get("/plane/status")["gateway"]["ready"]:
+            with contextlib.suppress(HeadraceError, LookupError, TypeError):
+                status = self._get("/plane/status")
+                # Another folder's plane may hold the port: its answer says nothing about ours.
+                if status["pid"] == daemon.pid and status["gateway"]["ready"]:
                     return
             time.sleep(0.05)
         raise HeadraceError(f"the serving plane did not come up within {deadline:.0f} s; see {self.log}")
 
-    def _answers(self) -> None:
-        try:
-            self._get("/plane/status")
-        except HeadraceError as error:
-            raise HeadraceError(
-                f"a serving plane runs from {self.home}, but not on port {self.api_port}; stop it with "
-                "`headrace serve down`"
-            ) from error
+    def _answers(self, pid: int) -> None:
+        with contextlib.suppress(HeadraceError, LookupError, TypeError):
+            if self._get("/plane/status")["pid"] == pid:
+                return
+        raise HeadraceError(
+            f"a serving plane runs from {self.home}, but not on port {self.api_port}; "
+            "stop it with `headrace serve down`"
+        )
 
     def _get(self, path: str) -> Any:
         try:
@@ -138,7 +140,15 @@ def plane_of(environment: Environment) -> Plane:
     serving = environment.serving
     if serving.mode != "plane":
         raise UsageError(f"environment {environment.name} is served by a cluster ({serving.mode}), not by a plane")
-    api, gateway = urlsplit(serving.api).port, urlsplit(serving.gateway).port
-    if not (api and gateway):
-        raise UsageError(f"environment {environment.name}: serving.api and serving.gateway must be URLs with a port")
+    api, gateway = _port("api", environment), _port("gateway", environment)
+    if api == gateway:
+        raise UsageError(f"environment {environment.name}: serving.api and serving.gateway share port {api}")
     return Plane(Path(environment.home) / "plane", api, gateway)
+
+
+def _port(field: str, environment: Environment) -> int:
+    url = getattr(environment.serving, field)
+    with contextlib.suppress(ValueError):
+        if port := urlsplit(url).port:
+            return port
+    raise UsageError(f"environment {environment.name}: serving.{field} is {url!r}; write http://127.0.0.1:PORT")

@@ -18,7 +18,7 @@ from kubernetes import client
 from typer.testing import CliRunner
 
 from components.common.environment import Environment
-from components.common.errors import HeadraceError
+from components.common.errors import HeadraceError, UsageError
 from components.release.manifest import render, render_predictor
 from serving.cli import serve_app
 from serving.plane.client import Plane, plane_of
@@ -260,6 +260,28 @@ def test_a_busy_port_is_named(environment_at: Callable[[Path], Environment], tmp
         "or change serving.gateway of the environment"
     )
     assert not plane.stop(), "nothing is left of the attempt"
+
+
+def test_the_plane_of_another_folder_is_not_taken_for_ones_own(
+    service: dict[str, Any], environment: Environment, tmp_path: Path
+) -> None:
+    other = plane_of(environment.model_copy(update={"home": str(tmp_path)}))
+    with pytest.raises(HeadraceError, match=f"port {other.api_port} is in use"):
+        other.start()
+    assert not other.stop()
+
+
+@pytest.mark.parametrize("address", ["http://127.0.0.1", "http://127.0.0.1:99999", "http://127.0.0.1:http", "nowhere"])
+def test_an_address_without_a_usable_port_is_named(environment: Environment, address: str) -> None:
+    serving = environment.serving.model_copy(update={"api": address})
+    with pytest.raises(UsageError, match=f"serving.api is '{address}'"):
+        plane_of(environment.model_copy(update={"serving": serving}))
+
+
+def test_one_port_for_api_and_gateway_is_refused(environment: Environment) -> None:
+    serving = environment.serving.model_copy(update={"gateway": environment.serving.api})
+    with pytest.raises(UsageError, match="share port"):
+        plane_of(environment.model_copy(update={"serving": serving}))
 
 
 @pytest.mark.parametrize(

@@ -90,7 +90,11 @@ class Folder:
     def read(self) -> Iterator[list[dict[str, Any] | Skipped]]:
         """Yield each file's documents, by path."""
         for path in self._files:
-            yield self._read(path, path.relative_to(self._root).as_posix())
+            name = path.relative_to(self._root).as_posix()
+            if name != printable(name):
+                yield [Skipped(Unread.UNREADABLE, printable(name), "its name is not UTF-8; rename it")]
+            else:
+                yield self._read(path, name)
 
     def _read(self, path: Path, name: str) -> list[dict[str, Any] | Skipped]:
         suffix = path.suffix.lower()
@@ -186,6 +190,11 @@ def folder_of(source: Source) -> Path:
     return folder
 
 
+def printable(name: str) -> str:
+    """Write the bytes of a file name that are not UTF-8, as old archives bring them, as escapes."""
+    return name.encode("utf-8", "backslashreplace").decode()
+
+
 def list_files(root: Path) -> list[Path]:
     """List the files below a folder by path; hidden files and folders are left out, linked folders not entered."""
     found: list[Path] = []
@@ -201,4 +210,4 @@ def _file_states(root: Path, files: list[Path]) -> Iterator[str]:
             status = file.stat()
         except OSError:  # it will be reported when it is read
             continue
-        yield f"{file.relative_to(root).as_posix()} {status.st_size} {status.st_mtime_ns}"
+        yield f"{printable(file.relative_to(root).as_posix())} {status.st_size} {status.st_mtime_ns}"

@@ -1,6 +1,7 @@
 """What is found in a source becomes documents, and what does not is counted by name."""
 
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -127,6 +128,17 @@ def test_what_cannot_be_read_is_counted_and_named_among_the_rest(read, tmp_path)
     assert all(name in page for name in ("latin.txt", "gone.md", "picture.png", "bad.jsonl", "line 2: txt"))
     with pytest.raises(HeadraceError, match=r"source mine: (bad.jsonl|gone.md|latin.txt|pipe.txt): .+"):
         read(source(docs), stop_on_unreadable=True)
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="file names are always UTF-8")
+def test_a_file_whose_name_is_not_utf8_is_named_by_its_bytes(read, tmp_path):
+    (tmp_path / "good.md").write_text("# Good")
+    Path(os.fsdecode(os.fsencode(tmp_path) + b"/" + "규정.md".encode("cp949"))).write_text("# Rules")
+    outcome, rows = read(source(tmp_path))
+    assert [row["url"] for row in rows] == ["good.md"]
+    assert outcome.dropped == {"unreadable": 1}
+    assert "rename it" in outcome.report.html()
+    assert fingerprint([source(tmp_path)])
 
 
 def test_nothing_to_read_is_an_error_that_says_where(read, tmp_path):
