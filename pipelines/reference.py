@@ -53,7 +53,7 @@ def options_of(component: PythonComponent) -> type[BaseModel]:
 def fields_of(model: type[BaseModel]) -> Iterator[tuple[str, str, str, str]]:
     """Name, type, default and meaning of every field of an options class."""
     for name, field in model.model_fields.items():
-        default = "required" if field.is_required() else f"`{_default(field.get_default(call_default_factory=True))}`"
+        default = "required" if field.is_required() else _default(field.get_default(call_default_factory=True))
         yield field.alias or name, _type(field.annotation), default, field.description or ""
 
 
@@ -129,10 +129,10 @@ def _type(annotation: Any) -> str:
 
 def _default(value: Any) -> str:
     if isinstance(value, BaseModel):
-        value = value.model_dump(mode="json")
+        return "its own defaults"
     if isinstance(value, list) and any(isinstance(item, BaseModel) for item in value):
         value = [item.model_dump(mode="json") for item in value]
-    return json.dumps(value, ensure_ascii=False)
+    return f"`{json.dumps(value, ensure_ascii=False)}`"
 
 
 def _cell(text: str) -> str:

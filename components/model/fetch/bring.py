@@ -60,7 +60,11 @@ def _download(store: Store, prefix: str, base: Path) -> bool:
     """Copy a converted model from the store; False when it is not there whole and unchanged."""
     if not store.exists(f"{prefix}/{MANIFEST}"):
         return False
-    for name, digest in json.loads(store.read(f"{prefix}/{MANIFEST}")).items():
+    try:
+        files = json.loads(store.read(f"{prefix}/{MANIFEST}"))
+    except ValueError:
+        return False
+    for name, digest in files.items():
         if not store.exists(f"{prefix}/{name}"):
             return False
         store.download(f"{prefix}/{name}", base / name)

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ValidationError
 
 from components.common.environment import Environment
 from components.common.errors import HeadraceError
-from components.common.ledger import canonical, entry_of, sha256
+from components.common.ledger import DamagedArtifact, artifact_files, canonical, entry_of, sha256
 from components.common.options import describe_validation
 from components.common.report import Report
 from components.common.step import Context, Outcome
@@ -42,6 +42,7 @@ def run(model: Path, publication: Path, options: Publish, context: Context) -> O
         HeadraceError: The version is not what it should be, or it is not seen to serve within the deadline.
     """
     provenance = read_provenance(model)
+    check_stored(model, provenance, context.environment)
     manifest = wanted_manifest(provenance, entry_of(model), options, context.environment)
     revision = manifest["spec"]["predictor"]["name"]
     (publication / "inferenceservice.yaml").write_text(
@@ -84,6 +85,18 @@ def read_provenance(model: Path) -> Provenance:
         raise HeadraceError(f"{path}: {error.strerror}; it must be a version made by model/register") from error
     except ValidationError as error:
         raise HeadraceError(f"{path}: {describe_validation(error)}; register the model again") from error
+
+
+def check_stored(model: Path, provenance: Provenance, environment: Environment) -> None:
+    """Check that what will be served, the store's copy, is the version that was registered.
+
+    Raises:
+        DamagedArtifact: It is not; registering the model again mends the store.
+    """
+    store, key = open_store(environment.store), f"models/{provenance.model}/{provenance.version}"
+    for name in artifact_files(model):
+        if not store.holds(model / name, f"{key}/{name}"):
+            raise DamagedArtifact(model, f"{store.uri}/{key}/{name} is not the file that was registered")
 
 
 def wanted_manifest(provenance: Provenance, entry: str, options: Publish, environment: Environment) -> Manifest:

@@ -1,6 +1,7 @@
 """What publish refuses before it asks anybody to run a model."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,8 +10,14 @@ from pydantic import ValidationError
 
 from components.common.environment import Environment
 from components.common.errors import HeadraceError
+from components.common.ledger import DamagedArtifact
 from components.release.manifest import Manifest
-from components.release.publish.inference_service import Provenance, read_provenance, wanted_manifest
+from components.release.publish.inference_service import (
+    Provenance,
+    check_stored,
+    read_provenance,
+    wanted_manifest,
+)
 from components.release.publish.options import Publish
 
 
@@ -48,6 +55,20 @@ def test_a_version_that_the_store_lacks_is_refused(laptop: Environment) -> None:
     lost = Provenance(model="tiny", version="2" * 64)
     with pytest.raises(HeadraceError, match=f"models/tiny/{'2' * 64}: no such model version in the store"):
         wanted_manifest(lost, "", Publish(), laptop)
+
+
+@pytest.mark.parametrize("damage", [b"PROVENANCE", None])
+def test_a_version_that_the_store_damaged_or_lost_is_not_published(
+    laptop: Environment, tmp_path: Path, damage: bytes | None
+) -> None:
+    version, model = Provenance(model="tiny", version="1" * 64), tmp_path / "model"
+    shutil.copytree(tmp_path / "store" / "models" / "tiny" / version.version, model)
+    check_stored(model, version, laptop)
+    stored = tmp_path / "store" / "models" / "tiny" / version.version / "provenance.json"
+    stored.write_bytes(damage) if damage else stored.unlink()
+    with pytest.raises(DamagedArtifact, match=r"provenance\.json is not the file that was registered") as caught:
+        check_stored(model, version, laptop)
+    assert caught.value.path == model
 
 
 @pytest.mark.parametrize(
