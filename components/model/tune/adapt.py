@@ -68,7 +68,9 @@ def run(base: Path, pairs: Path, adapter: Path, options: Tune, context: Context)
         trainer.add_callback(progress)
         trainer.train()
     adapted: Any = trainer.model
-    adapted.peft_config["default"].base_model_name_or_path = name  # not the directory it happened to lie in
+    described = adapted.peft_config["default"]
+    described.base_model_name_or_path = name  # not the directory it happened to lie in
+    described.target_modules = sorted(described.target_modules)  # a set is in another order in every process
     adapted.save_pretrained(adapter, save_embedding_layers=False)
     (adapter / "README.md").unlink()  # peft's empty model card
     training = {

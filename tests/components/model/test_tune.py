@@ -14,7 +14,9 @@ def test_training_lowers_the_loss_and_leaves_only_the_adapter(adapter: Path) -> 
     assert training["steps"] == len(training["losses"]) == 40
     assert training["final_loss"] < training["losses"][0] / 10
     assert set(artifact_files(adapter)) == {"adapter_config.json", "adapter_model.safetensors", "training.json"}
-    assert json.loads((adapter / "adapter_config.json").read_text())["base_model_name_or_path"] == "Tiny-Llama"
+    described = json.loads((adapter / "adapter_config.json").read_text())
+    assert described["base_model_name_or_path"] == "Tiny-Llama"
+    assert described["target_modules"] == sorted(described["target_modules"])
 
 
 def test_the_same_seed_gives_the_same_bytes_and_another_seed_does_not(
