@@ -4,7 +4,6 @@ import json
 
 from rich.console import Console
 from rich.markup import escape
-from rich.panel import Panel
 from rich.table import Table
 
 from components.common.environment import Environment
@@ -26,13 +25,16 @@ def print_summary(console: Console, finished: LineRun, recipe: Recipe, environme
     console.print()
     if finished.rehearsal:
         console.print(_split(finished.rehearsal))
-    console.print(f"[bold green]{finished.decision}[/]  {escape(finished.verdict)}")
+    console.print(f"[bold green]{finished.decision}[/]  {escape(finished.verdict)}", soft_wrap=True)
     stable, share = finished.rollout.stable, 100 - finished.rollout.observed
     gateway, service = environment.serving.gateway, recipe.release.publish.name
-    console.print(f"[bold]served[/]   {service}: {stable} answers {share} % of the requests, at {gateway}")
+    console.print(
+        f"[bold]served[/]   {service}: {stable} answers {share} % of the requests, at {gateway}", soft_wrap=True
+    )
     console.print(f"[bold]took[/]     {_duration(finished.seconds)}")
     snippet = SNIPPET.format(gateway=gateway, model=service, question=json.dumps(finished.question, ensure_ascii=False))
-    console.print(Panel(escape(snippet), title="from any OpenAI client", expand=False))
+    # Neither framed nor wrapped: it is there to be copied.
+    console.print(f"[bold]from any OpenAI client[/]\n\n{escape(snippet)}\n", soft_wrap=True)
     console.print(f"[bold]report[/]   {escape(str(finished.report))}", soft_wrap=True)
     console.print(f"[bold]next[/]     {NEXT}", soft_wrap=True)
 

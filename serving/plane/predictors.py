@@ -6,7 +6,6 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
 import httpx
 import yaml
@@ -58,7 +57,8 @@ def read_runtimes(path: Path | None) -> Runtimes:
 
 def model_directory(model: Mapping[str, Any]) -> Path:
     """Return the folder that a `file://` storage URI names."""
-    return Path(unquote(urlsplit(model["storageUri"]).path))
+    # The store's URIs are not quoted, and a folder's name may hold # and ?.
+    return Path(model["storageUri"].removeprefix("file://"))
 
 
 def threads(model: Mapping[str, Any]) -> int:

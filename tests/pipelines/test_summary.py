@@ -19,10 +19,9 @@ def test_the_snippet_is_python_whatever_was_asked(tmp_path: Path) -> None:
     finished = LineRun("release", "exact match [0.9]", rollout, None, question, tmp_path / "[1]" / "report.html", 61.0)
     shown = io.StringIO()
     environment = load_environment("local", tmp_path)
-    print_summary(Console(file=shown, width=200), finished, load_recipe("default"), environment)
+    print_summary(Console(file=shown, width=40), finished, load_recipe("default"), environment)
     text = shown.getvalue()
-    lines = [line.strip("│ ") for line in text.splitlines() if line.startswith("│")]
-    snippet = ast.parse("\n".join(lines))
+    snippet = ast.parse(text[text.index("from openai") : text.index("report ")])
     assert any(isinstance(node, ast.Constant) and node.value == question for node in ast.walk(snippet))
     assert "exact match [0.9]" in text
     assert f"{tmp_path}/[1]/report.html" in text
