@@ -5,9 +5,11 @@ validate the options, verify the inputs, give the function temporary outputs tha
 succeeded, write metrics, report and ledger entry.
 """
 
+import errno
 import functools
 import inspect
 import json
+import os
 import resource
 import shutil
 import sys
@@ -36,6 +38,8 @@ PROGRESS = "::progress "
 ERROR = "::error "
 DONE = "::done "
 IMAGES = ("data", "model", "release")
+_FULL = 2**20
+"""Free bytes below which a disk is full: a write that failed for want of space leaves next to nothing."""
 
 if TYPE_CHECKING:
     from kfp.dsl.python_component import PythonComponent
@@ -154,6 +158,12 @@ def _execute(
         for name, path in partial.items():
             (path / ledger.SIDECAR).write_bytes(entry)
             _replace(path, outputs[name])
+    except Exception as error:
+        for name, path in partial.items():
+            # Each library has its own words for it, and some blame the model.
+            if path.exists() and shutil.disk_usage(path).free < _FULL:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(outputs[name])) from error
+        raise
     finally:
         for path in partial.values():
             shutil.rmtree(path, ignore_errors=True)

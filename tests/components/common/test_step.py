@@ -1,0 +1,78 @@
+"""What every step gets from `execute`."""
+
+import errno
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from kfp import dsl
+
+from components.common import step
+from components.common.environment import Environment
+from components.common.options import Options
+from components.common.report import Report
+from components.common.step import Context, Outcome, execute
+
+
+class Weigh(Options):
+    """No options."""
+
+
+def work(weights: Path, options: Weigh, context: Context) -> Outcome:
+    (weights / "half").write_text("half")
+    raise RuntimeError("a library's own words")
+
+
+def finish(weights: Path, options: Weigh, context: Context) -> Outcome:
+    return Outcome(0, 0, Report("Weights", "None."))
+
+
+def weigh(
+    weights: dsl.Output[dsl.Dataset],
+    metrics: dsl.Output[dsl.Metrics],
+    report: dsl.Output[dsl.HTML],
+    options: dict,
+    environment: dict,
+    run: Any,
+) -> None:
+    execute(run, locals())
+
+
+@pytest.fixture
+def call(tmp_path: Path, environment_at: Any) -> Any:
+    environment: Environment = environment_at(tmp_path / "home")
+
+    def call_step(run: Any) -> None:
+        weigh(
+            dsl.Dataset(uri=str(tmp_path / "weights")),
+            dsl.Metrics(uri=str(tmp_path / "metrics")),
+            dsl.HTML(uri=str(tmp_path / "report")),
+            {},
+            environment.model_dump(mode="json"),
+            run,
+        )
+
+    return call_step
+
+
+def test_a_step_that_fails_leaves_nothing_half_written(call: Any, tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match="own words"):
+        call(work)
+    assert not list(tmp_path.glob("weights*"))
+    call(finish)
+    assert (tmp_path / "weights" / "ledger.json").is_file()
+
+
+def test_a_full_disk_is_named_whatever_the_library_says(
+    call: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Full:
+        free = 4096
+
+    monkeypatch.setattr(step.shutil, "disk_usage", lambda path: Full)
+    with pytest.raises(OSError, match="weights") as raised:
+        call(work)
+    assert raised.value.errno == errno.ENOSPC
+    said = next(line for line in capsys.readouterr().out.splitlines() if line.startswith(step.ERROR))
+    assert "free some disk space" in json.loads(said.removeprefix(step.ERROR))["message"]
