@@ -159,10 +159,11 @@ def _execute(
             (path / ledger.SIDECAR).write_bytes(entry)
             _replace(path, outputs[name])
     except Exception as error:
+        # Each library has its own exception for it: some quote the system, some blame the model.
+        full = os.strerror(errno.ENOSPC)
         for name, path in partial.items():
-            # Each library has its own words for it, and some blame the model.
-            if path.exists() and shutil.disk_usage(path).free < _FULL:
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(outputs[name])) from error
+            if full in str(error) or (path.exists() and shutil.disk_usage(path).free < _FULL):
+                raise OSError(errno.ENOSPC, full, str(outputs[name])) from error
         raise
     finally:
         for path in partial.values():

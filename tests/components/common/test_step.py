@@ -3,6 +3,7 @@
 import errno
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -22,6 +23,10 @@ class Weigh(Options):
 def work(weights: Path, options: Weigh, context: Context) -> Outcome:
     (weights / "half").write_text("half")
     raise RuntimeError("a library's own words")
+
+
+def quote(weights: Path, options: Weigh, context: Context) -> Outcome:
+    raise RuntimeError("Error while serializing: No space left on device (os error 28)")
 
 
 def finish(weights: Path, options: Weigh, context: Context) -> Outcome:
@@ -64,15 +69,13 @@ def test_a_step_that_fails_leaves_nothing_half_written(call: Any, tmp_path: Path
     assert (tmp_path / "weights" / "ledger.json").is_file()
 
 
+@pytest.mark.parametrize(("run", "free"), [(work, 4096), (quote, 2**30)])
 def test_a_full_disk_is_named_whatever_the_library_says(
-    call: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    call: Any, run: Any, free: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    class Full:
-        free = 4096
-
-    monkeypatch.setattr(step.shutil, "disk_usage", lambda path: Full)
+    monkeypatch.setattr(step.shutil, "disk_usage", lambda path: SimpleNamespace(free=free))
     with pytest.raises(OSError, match="weights") as raised:
-        call(work)
+        call(run)
     assert raised.value.errno == errno.ENOSPC
     said = next(line for line in capsys.readouterr().out.splitlines() if line.startswith(step.ERROR))
     assert "free some disk space" in json.loads(said.removeprefix(step.ERROR))["message"]
