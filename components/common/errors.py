@@ -12,6 +12,7 @@ _MACHINE_TROUBLE = {
     errno.EFBIG: "raise the file size limit and run again; what was finished is kept",
     errno.EACCES: "give this user access and run again",
     errno.EROFS: "choose a folder that can be written to and run again",
+    errno.ENAMETOOLONG: "choose a folder with a shorter path and run again",
 }
 
 
