@@ -240,7 +240,7 @@ def trace_(
     def grow(title: str, links: list[Link]) -> None:
         branch = tree.add(f"[bold]{title}[/]" + ("" if links else ": nothing"))
         for link in links:
-            heads = f"  [green]{', '.join(link.heads)}[/]" if link.heads else ""
+            heads = f"  [green]{', '.join(map(_short, link.heads))}[/]" if link.heads else ""
             note = f"  {link.note}" if link.note else ""
             branch.add(f"{link.stage}  [dim]{link.entry[:12]}[/]{note}{heads}")
 
@@ -248,6 +248,12 @@ def trace_(
     grow("found in" if answer.kind == "document" else "made by", answer.found)
     grow("went into", answer.went_into)
     console.print(tree, soft_wrap=True)
+
+
+def _short(head: str) -> str:
+    """A version by the first characters of its hash, as many as a revision's name has."""
+    name, _, version = head.rpartition("/")
+    return f"{name}/{version[:14]}"
 
 
 @new_app.command("step")

@@ -52,4 +52,4 @@ def test_any_text_survives(text: str) -> None:
 
 def test_numbers_read_like_numbers() -> None:
     shown = [display(value) for value in (1234567, 0.123456, 12.5, 3.0, True, "x")]
-    assert shown == ["1,234,567", "0.123", "12.50", "3", "yes", "x"]
+    assert shown == ["1,234,567", "0.123", "12.5", "3", "yes", "x"]
