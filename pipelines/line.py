@@ -86,7 +86,7 @@ def run_line(recipe: Recipe, environment: Environment, display: Display) -> Line
         report = folder / "report.html"
         _write_report(report, recipe, runs, decision, verdict, rollout, rehearsal, seconds)
     if decision != "release":
-        raise GateHold(f"the gate holds this model: {verdict}; nothing was published; report: {report}")
+        raise GateHold(f"the gate holds this model: {verdict.rstrip('.')}; nothing was published; report: {report}")
     return LineRun(decision, verdict, rollout, rehearsal, questions[0], report, seconds)
 
 
