@@ -14,8 +14,6 @@ from components.common.options import Options, describe_validation, read_yaml
 from components.common.parameters import refuse_rewritten
 
 ENVIRONMENTS = Path(__file__).parents[2] / "pipelines" / "environments"
-_UNFIT = ("python3", "{{", "#", "?", "%")
-"""What KFP's local runner rewrites in paths, and what ends or escapes the path of a URI."""
 
 
 class Serving(Options):
@@ -53,8 +51,8 @@ def load_environment(name: str = "local", home: Path | None = None) -> Environme
         known = ", ".join(sorted(file.stem for file in ENVIRONMENTS.glob("*.yaml")))
         raise UsageError(f"there is no environment {name!r}; known: {known}, or a .yaml file")
     folder = str((home or Path(".headrace")).resolve())
-    if unfit := next((part for part in _UNFIT if part in folder), ""):
-        raise UsageError(f"{folder}: KFP or a URI would take {unfit!r} for something else; use another folder")
+    if "python3" in folder or "{{" in folder:
+        raise UsageError(f"{folder}: KFP's local runner rewrites 'python3' and '{{{{' in paths; use another folder")
     blocked = next(place for place in (Path(folder), *Path(folder).parents) if place.exists())
     if not blocked.is_dir():
         raise UsageError(f"{blocked} is a file; choose another folder for local state")
@@ -71,4 +69,8 @@ def load_environment(name: str = "local", home: Path | None = None) -> Environme
 def _fill(value: Any, home: str) -> Any:
     if isinstance(value, dict):
         return {key: _fill(item, home) for key, item in value.items()}
-    return value.replace("{home}", home) if isinstance(value, str) else value
+    if not isinstance(value, str):
+        return value
+    # SQLAlchemy decodes %XX in the file name of a URI and ends it at ?.
+    escaped = home.replace("%", "%25").replace("?", "%3F") if value.startswith("sqlite:") else home
+    return value.replace("{home}", escaped)

@@ -59,7 +59,6 @@ def corpus(tmp_path: Path) -> Path:
         (["step", "data/parse", "--in", "documents=none", "--set", "a=["], 2, "not valid YAML"),
         (["step", "data/parse", "--in", "documents=none", "--set", "a=1", "--set", "a.b=2"], 2, "not a section"),
         (["run", "--home", "a-file/x"], 2, "a-file is a file"),
-        (["run", "--home", "100%"], 2, "would take '%' for something else"),
         (["run", "--home", "x" * 300], 1, "choose a folder with a shorter path"),
         (["doctor", "--environment", "none.yaml"], 2, "there is no environment"),
         (["new", "step", "data/import"], 2, "a Python keyword"),
