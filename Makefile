@@ -7,7 +7,7 @@ ARGS ?=
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: run test lint environment constraints clean benchmarks
+.PHONY: run test lint environment constraints clean benchmarks tools
 
 run: $(READY)
 	$(BIN)/headrace run $(ARGS)
@@ -19,6 +19,13 @@ lint: $(READY)
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+
+# Programs that some tests drive and that no Python package brings; tests that miss one are skipped and say so.
+TOOLS := buildah ca-certificates etcd-server mmdebstrap openssl prometheus xz-utils
+tools:
+	@command -v apt-get > /dev/null && [ "$$(id -u)" = 0 ] || { echo "install these with your package manager: $(TOOLS)"; exit 2; }
+	apt-get update -qq
+	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(TOOLS)
 
 benchmarks: $(READY)
 	$(BIN)/pytest -m benchmark tests/benchmarks $(ARGS)

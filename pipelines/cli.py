@@ -97,11 +97,11 @@ def chat(
     home: Home = DEFAULT_HOME,
 ) -> None:
     """Talk to the served model."""
-    from components.release.rollout import StandardRollout
+    from components.release.rollout import connect
     from serving.chat import chat as talk
 
     place = _load(environment, home)
-    talk(f"{place.serving.gateway}/openai/v1", StandardRollout(place, service).service, prompt)
+    talk(f"{place.serving.gateway}/openai/v1", connect(place, service).service, prompt)
 
 
 @app.command("compile")

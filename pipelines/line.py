@@ -20,7 +20,7 @@ from components.common.recipes import Recipe
 from components.common.report import Report
 from components.data.ingest.read import fingerprint
 from components.evaluation.gate.decide import VERDICT
-from components.release.rollout import Rollout, StandardRollout
+from components.release.rollout import Rollout, connect
 from components.release.services import InferenceServices
 from pipelines.compile import load_pipeline
 from pipelines.display import Display
@@ -65,7 +65,7 @@ def run_line(recipe: Recipe, environment: Environment, display: Display) -> Line
         folder.mkdir(parents=True, exist_ok=True)
         arguments = {
             "recipe": _observed(recipe).parameter(),
-            "environment": environment.model_dump(mode="json"),
+            "environment": environment.parameter(),
         }
         runs: list[PipelineRun] = []
         with (folder / "run.log").open("w", encoding="utf-8") as log:
@@ -77,7 +77,7 @@ def run_line(recipe: Recipe, environment: Environment, display: Display) -> Line
         questions = _questions(_artifact(released, "curate", "questions", home))
         verdict = _verdict(_artifact(released, "gate", "verdict", home))
         rehearsal = None
-        service = StandardRollout(environment, recipe.release.publish.name)
+        service = connect(environment, recipe.release.publish.name)
         if decision == "release" and service.status().candidate:
             service.set_percent(recipe.release.publish.canary_percent)
             rehearsal = _rehearse(questions, recipe, environment, display)

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from components.common.environment import Environment
 from components.common.recipes import Traffic
 from components.common.report import Report
-from components.release.rollout import Rollout, StandardRollout
+from components.release.rollout import Rollout, connect
 from serving.traffic import Load, Sample
 
 
@@ -76,7 +76,7 @@ def rehearse(
     Returns:
         What was seen.
     """
-    rollout = StandardRollout(environment, service)
+    rollout = connect(environment, service)
     before = rollout.status()
     percent = before.wanted
     changes: list[Change] = []

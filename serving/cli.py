@@ -14,7 +14,7 @@ from components.common.environment import Environment, load_environment
 from serving.plane.client import Plane, plane_of
 
 if TYPE_CHECKING:
-    from components.release.rollout import Rollout, StandardRollout
+    from components.release.rollout import Rollout, RolloutBackend
 
 EnvironmentName = Annotated[str, typer.Option("--environment", "-e", help="Name of a file in pipelines/environments.")]
 Home = Annotated[Path | None, typer.Option("--home", help="Folder for local state; .headrace if not given.")]
@@ -94,10 +94,10 @@ def rollback(service: Service = "", environment: EnvironmentName = "local", home
     _print_rollout(_rollout(load_environment(environment, home), service).rollback())
 
 
-def _rollout(environment: Environment, service: str) -> "StandardRollout":
-    from components.release.rollout import StandardRollout  # KServe's models take a second to import
+def _rollout(environment: Environment, service: str) -> "RolloutBackend":
+    from components.release.rollout import connect  # KServe's models take a second to import
 
-    return StandardRollout(environment, service)
+    return connect(environment, service)
 
 
 def _print_rollout(rollout: "Rollout") -> None:

@@ -1,12 +1,16 @@
-"""A real serving plane that the tests of a session share: real Envoy, real model servers, a real small model."""
+"""What the tests of a session share: a serving plane with real Envoy and a real small model, and a Kubernetes API."""
 
 import json
+import os
+import shutil
+import signal
+import subprocess
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-from kubernetes import client
+from kubernetes import client, config
 
 from components.common.environment import Environment, Serving
 from serving.plane.client import plane_of
@@ -49,6 +53,35 @@ def environment(
 def api(environment: Environment) -> client.CustomObjectsApi:
     """The client that talks to a cluster, talking to the plane."""
     return client.CustomObjectsApi(client.ApiClient(client.Configuration(host=environment.serving.api)))
+
+
+@pytest.fixture(scope="session")
+def kubeconfig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A real Kubernetes API server with the CRDs of KServe and its neighbours, and no controllers.
+
+    Looked for in KUBEBUILDER_ASSETS, as controller-runtime does, and in `shared/kubernetes` beside a checkout.
+    """
+    assets = Path(os.environ.get("KUBEBUILDER_ASSETS", "/nonexistent"))
+    places = [assets, *(parent / "shared" / "kubernetes" for parent in Path(__file__).resolve().parents)]
+    start = next((place / "start" for place in places if (place / "start").is_file()), None)
+    missing = [tool for tool in ("etcd", "kubectl", "openssl", "xz") if not shutil.which(tool)]
+    if start is None or missing:
+        pytest.skip(f"no Kubernetes API server: {', '.join(missing) or 'set KUBEBUILDER_ASSETS'}; try `make tools`")
+    folder = tmp_path_factory.mktemp("kubernetes")
+    started = subprocess.run([start, folder], capture_output=True, text=True, check=False)
+    try:
+        assert started.returncode == 0, started.stderr
+        yield Path(started.stdout.strip())
+    finally:
+        for file in folder.glob("*.pid"):
+            os.kill(int(file.read_text()), signal.SIGKILL)
+
+
+@pytest.fixture
+def cluster(kubeconfig: Path, monkeypatch: pytest.MonkeyPatch) -> client.ApiClient:
+    """The API server of the tests as an administrator; KUBECONFIG points to it."""
+    monkeypatch.setenv("KUBECONFIG", str(kubeconfig))
+    return config.new_client_from_config(str(kubeconfig))
 
 
 @pytest.fixture(scope="session")

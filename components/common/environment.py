@@ -16,13 +16,82 @@ from components.common.parameters import refuse_rewritten
 ENVIRONMENTS = Path(__file__).parents[2] / "pipelines" / "environments"
 
 
+class Toleration(Options):
+    """A taint that pods of a pool accept, as in a pod's `tolerations`."""
+
+    key: str = Field("", description="Taint key; empty with operator Exists tolerates everything.")
+    operator: Literal["Equal", "Exists"] = Field("Equal", description="How the value is compared.")
+    value: str = Field("", description="Taint value.")
+    effect: Literal["", "NoSchedule", "PreferNoSchedule", "NoExecute"] = Field("", description="Empty means all.")
+
+
+class Pool(Options):
+    """A group of nodes that one kind of work is kept to."""
+
+    node_selector: dict[str, str] = Field({}, description="Labels that a node of the pool has.")
+    tolerations: list[Toleration] = Field([], description="Taints that keep other work away from it.")
+
+
+class Pools(Options):
+    """Where pods run, so that serving, training and trying out do not take each other's nodes."""
+
+    online: Pool = Field(default=Pool(), description="What answers users: predictors.")
+    batch: Pool = Field(default=Pool(), description="Pipeline steps.")
+    experiment: Pool = Field(default=Pool(), description="What may be interrupted: tuning, probing; spot nodes.")
+
+
 class Serving(Options):
     """Where models are served."""
 
     mode: Literal["plane", "standard", "knative"] = Field("plane", description="Who realises an InferenceService.")
     api: str = Field("", description="Kubernetes API; empty means kubeconfig or the pod's service account.")
+    context: str = Field("", description="Context of the kubeconfig; empty means the current one.")
     gateway: str = Field("", description="Base URL of the gateway that clients call.")
+    parent_gateway: str = Field(
+        "", description="NAMESPACE/NAME of the Gateway that KServe's routes hang from; A/B tests add routes to it."
+    )
     namespace: str = Field("default", description="Namespace of the InferenceService.")
+    service_account: str = Field("", description="Service account of predictors, which may read models and no more.")
+
+
+class Kubeflow(Options):
+    """Where pipelines run: a Kubeflow Pipelines API, spoken to by the command on a person's machine or by CI."""
+
+    host: str = Field("", description="Base URL of the KFP API; empty on a laptop, where KFP's local runner runs.")
+    namespace: str = Field("", description="Profile namespace in multi-user Kubeflow; empty in single-user.")
+    experiment: str = Field("headrace", description="Experiment that runs belong to.")
+    service_account: str = Field("", description="Service account of runs, where a pipeline names none of its own.")
+    service_accounts: dict[str, str] = Field({}, description="Service account by pipeline.")
+    auth: Literal["none", "token", "cookie", "in_cluster"] = Field(
+        "none",
+        description="How to log in: nothing; a bearer token or a Dex/OIDC session cookie from the environment variable "
+        "HEADRACE_KFP_TOKEN or HEADRACE_KFP_COOKIE; or the pod's projected token.",
+    )
+
+
+class Schedule(Options):
+    """A recurring run."""
+
+    name: str = Field(pattern=r"^[a-z0-9]([-a-z0-9]{0,50}[a-z0-9])?$", description="Name of the recurring run.")
+    pipeline: str = Field(description="Pipeline to run.")
+    cron: str = Field(description="Six fields, seconds first: second minute hour day month weekday.")
+    recipe: str = Field("default", description="Recipe of its runs.")
+    overrides: list[str] = Field([], description="`key=value` changes to the recipe.")
+
+
+class Notify(Options):
+    """Who hears of a failed or held run. Addresses with secrets in them come from the secret `headrace-notify`."""
+
+    channels: list[Literal["webhook", "email"]] = Field([], description="How; empty means the run's report only.")
+    recipients: list[str] = Field([], description="E-mail addresses.")
+    sender: str = Field("", description="E-mail address of the sender.")
+    run_url: str = Field("", description="Link to a run in the UI, with {run} in the place of its id.")
+
+
+class Policy(Options):
+    """What a release must be to be promoted here."""
+
+    registries: list[str] = Field([], description="Registries that images may come from, as reference prefixes.")
 
 
 class Environment(Options):
@@ -33,7 +102,25 @@ class Environment(Options):
     store: str = Field(description="Root of datasets, models and ledger: file:///… or gs://….")
     tracking: str = Field(description="MLflow tracking URI.")
     signing_key: str = Field(description="File of the Ed25519 key that signs the ledger's heads.")
+    release: str = Field("", description="The release that runs here, a folder of pipelines/releases; set by promote.")
+    recipe: str = Field("default", description="Recipe of runs that name none.")
+    overrides: list[str] = Field([], description="`key=value` changes to every recipe here: thresholds, sizes.")
     serving: Serving = Field(default=Serving(), description="Where models are served.")
+    pools: Pools = Field(default=Pools(), description="Which nodes pods run on.")
+    prometheus: str = Field("", description="Base URL of the Prometheus that scrapes the predictors.")
+    kubeflow: Kubeflow = Field(default=Kubeflow(), description="Where pipelines run.")
+    schedules: list[Schedule] = Field([], description="Recurring runs.")
+    notify: Notify = Field(default=Notify(), description="Who hears of trouble.")
+    policy: Policy = Field(default=Policy(), description="What a release must be to run here.")
+
+    def parameter(self) -> dict[str, Any]:
+        """Return what a run is given: all but what only the submitting command needs.
+
+        A new release pointer, schedule or API address so leaves every cache of the steps as it is.
+        """
+        return self.model_dump(
+            mode="json", exclude={"release", "recipe", "overrides", "kubeflow", "schedules", "policy"}
+        )
 
 
 def load_environment(name: str = "local", home: Path | None = None) -> Environment:

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, Protocol
 
 from components.common.environment import Environment
 from components.common.errors import HeadraceError, UsageError
@@ -20,6 +20,9 @@ from components.release.services import InferenceServices
 
 PREVIOUS = f"{PREFIX}/previous"
 """Annotation with the predictor that was stable before the last promotion."""
+
+PAUSED = f"{PREFIX}/paused"
+"""Annotation that keeps automation from giving a candidate more traffic; its value says who paused it and why."""
 
 _POLL_SECONDS = 0.02
 _LONGEST_POLL_SECONDS = 0.5
@@ -53,6 +56,7 @@ class Rollout:
         crashing: The revisions that keep dying and will not become ready by waiting.
         previous: The revision that a rollback without a candidate returns to, empty if there is none.
         reason: Why something is not ready, empty if all is well.
+        paused: Why nothing moves on by itself, empty if it may.
     """
 
     service: str
@@ -65,6 +69,7 @@ class Rollout:
     crashing: tuple[str, ...]
     previous: str
     reason: str
+    paused: str = ""
 
     @property
     def state(self) -> State:
@@ -74,6 +79,47 @@ class Rollout:
         if not self.candidate:
             return State.SETTLED
         return State.CANARY if self.wanted else State.ROLLED_BACK
+
+
+class RolloutBackend(Protocol):
+    """One service's rollout, whoever realises it. Each operation may be repeated, and waits until it is observed."""
+
+    service: str
+
+    def status(self) -> Rollout:
+        """Observe the rollout."""
+
+    def introduce(self, manifest: Manifest, percent: int) -> Rollout:
+        """Put a new revision before its users, all of them if it is the first."""
+
+    def set_percent(self, percent: int) -> Rollout:
+        """Give the candidate a share of the requests."""
+
+    def promote(self) -> Rollout:
+        """Make the candidate the stable revision."""
+
+    def rollback(self) -> Rollout:
+        """Take the requests away from what was rolled out last."""
+
+    def pause(self, reason: str) -> Rollout:
+        """Keep automation from giving the candidate more traffic; it may still take it away."""
+
+    def resume(self) -> Rollout:
+        """Let automation go on."""
+
+
+def connect(environment: Environment, service: str = "", deadline_seconds: float = 120) -> RolloutBackend:
+    """Connect to a service's rollout, by the way its environment serves.
+
+    Args:
+        environment: Where it is served.
+        service: Name of the InferenceService; may be left out when the namespace has only one.
+        deadline_seconds: How long to wait for a change to be observed.
+
+    Raises:
+        UsageError: It is not clear which service is meant, or the mode is not known.
+    """
+    return StandardRollout(environment, service, deadline_seconds)
 
 
 class StandardRollout:
@@ -166,6 +212,16 @@ class StandardRollout:
         self._change(returned)
         return self._wait(rollout.previous)
 
+    def pause(self, reason: str) -> Rollout:
+        """Keep automation from giving the candidate more traffic; it may still take it away."""
+        self._change(lambda seen: annotated(seen, PAUSED, reason))
+        return self.status()
+
+    def resume(self) -> Rollout:
+        """Let automation go on."""
+        self._change(lambda seen: annotated(seen, PAUSED, ""))
+        return self.status()
+
     def _give(self, candidate: str, percent: int) -> Rollout:
         self._change(lambda seen: with_percent(seen, candidate, percent))
         return self._wait(candidate if percent else "")
@@ -238,6 +294,7 @@ def observe(manifest: Manifest) -> Rollout:
         crashing=tuple(name for name, trouble in troubles.items() if trouble.get("reason") == "CrashLoopBackOff"),
         previous=_previous(manifest).get("name", ""),
         reason="; ".join(str(trouble.get("message") or trouble.get("reason", "")) for trouble in troubles.values()),
+        paused=(manifest["metadata"].get("annotations") or {}).get(PAUSED, ""),
     )
 
 
@@ -304,6 +361,16 @@ def returned(seen: Manifest) -> Manifest:
     )
     del wanted["metadata"]["annotations"][PREVIOUS]
     return wanted
+
+
+def annotated(seen: Manifest, key: str, value: str) -> Manifest:
+    """Set an annotation of the service; an empty value removes it."""
+    wanted = _edited(seen)
+    annotations = wanted["metadata"].setdefault("annotations", {})
+    annotations.pop(key, None)
+    if value:
+        annotations[key] = value
+    return seen if wanted == _edited(seen) else wanted
 
 
 def _with_canary(seen: Manifest, predictor: dict[str, Any], percent: int) -> Manifest:

@@ -15,7 +15,7 @@ from components.common.step import Context, Outcome
 from components.common.store import open_store
 from components.release.manifest import PREFIX, Manifest, render, render_predictor, violations
 from components.release.publish.options import Publish
-from components.release.rollout import Rollout, StandardRollout
+from components.release.rollout import Rollout, connect
 
 
 class Provenance(BaseModel):
@@ -49,7 +49,7 @@ def run(model: Path, publication: Path, options: Publish, context: Context) -> O
         yaml.safe_dump(manifest, sort_keys=False, allow_unicode=True), "utf-8"
     )
     context.progress(0, 1, f"waiting until {revision} is seen to serve")
-    service = StandardRollout(context.environment, options.name, options.deadline_seconds)
+    service = connect(context.environment, options.name, options.deadline_seconds)
     rollout = service.introduce(manifest, options.canary_percent)
     context.progress(1, 1, f"{revision} serves {share_of(rollout, revision)} %")
     record = {

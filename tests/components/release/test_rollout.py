@@ -293,3 +293,13 @@ def test_a_candidate_never_has_more_replicas_than_the_stable_revision() -> None:
     small = introduced(canaried, service("c"), 10)
     taking_over = with_percent(small, "c", 100)
     assert taking_over["spec"]["canary"][0]["predictor"]["minReplicas"] == 3
+
+
+def test_a_pause_is_remembered_by_the_service(
+    environment: Environment, publish: Callable[..., dict], name: str
+) -> None:
+    publish("1")
+    rollout = StandardRollout(environment, name)
+    assert rollout.pause("looking at a complaint").paused == "looking at a complaint"
+    assert rollout.pause("looking at a complaint").paused == "looking at a complaint", "pressed twice"
+    assert rollout.resume().paused == "" == rollout.resume().paused
