@@ -4,6 +4,8 @@ The API server prunes unknown fields without a word and KServe's models accept v
 here, as are the rules of KServe's admission webhook that concern a canary in Standard mode.
 """
 
+import copy
+import json
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -18,12 +20,17 @@ KIND = "InferenceService"
 DEPLOYMENT_MODE = "serving.kserve.io/deploymentMode"
 PREFIX = "headrace.dev"
 """Prefix of the annotations and labels that are ours."""
+AUTOSCALER = "serving.kserve.io/autoscalerClass"
+"""KServe's annotation: who sets the number of replicas; none means minReplicas does."""
+SCALING = f"{PREFIX}/scaling"
+"""Annotation of a canary: how it scales once it is stable, because KServe allows a canary no autoscaling."""
 
 _NAME = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
 _NAME_LIMIT = 63
-# The resource definition requires a canary's model to name its container; this is the name KServe's runtimes use.
-_CONTAINER = "kserve-container"
-_NOT_IN_A_CANARY = ("maxReplicas", "scaleTarget", "scaleMetric", "autoScaling", "workerSpec")
+# The resource definition requires the field in a canary, and the webhook refuses a name in a stable predictor.
+_CONTAINER = ""
+_AUTOSCALED_BY = ("maxReplicas", "scaleTarget", "scaleMetric", "autoScaling")
+_NOT_IN_A_CANARY = (*_AUTOSCALED_BY, "workerSpec")
 _SCALARS: Mapping[str, tuple[type, ...]] = {
     "str": (str,),
     "int": (int,),
@@ -80,6 +87,46 @@ def render(name: str, namespace: str, predictor: Manifest) -> Manifest:
     )
     service = models.V1beta1InferenceService(api_version=API_VERSION, kind=KIND, metadata=metadata)
     return {**client.ApiClient().sanitize_for_serialization(service), "spec": {"predictor": predictor}}
+
+
+def as_canary(predictor: Manifest) -> Manifest:
+    """Return a revision as `spec.canary` may hold it: how it scales is set aside in an annotation.
+
+    KServe gives a canary `minReplicas` replicas and refuses every other field about scaling. Without such fields, and
+    repeated, nothing changes.
+    """
+    annotations = predictor.get("annotations") or {}
+    aside = {field: predictor[field] for field in _AUTOSCALED_BY if predictor.get(field) is not None}
+    if not aside:
+        return predictor
+    canary = {field: copy.deepcopy(value) for field, value in predictor.items() if field not in aside}
+    if "minReplicas" in predictor:
+        aside["minReplicas"] = predictor["minReplicas"]
+    if AUTOSCALER in annotations:
+        aside[AUTOSCALER] = annotations[AUTOSCALER]
+    scaling = json.dumps(aside, sort_keys=True, ensure_ascii=False)
+    # KEDA refuses to scale by no metric at all, so KServe could not realise a canary of its class.
+    canary["annotations"] = {**annotations, AUTOSCALER: "none", SCALING: scaling}
+    return canary
+
+
+def as_stable(predictor: Manifest) -> Manifest:
+    """Return a revision as `spec.predictor` holds it: it scales again as it was published to.
+
+    The number of replicas it has grown to as a canary is left to the autoscaler; without one it stays. Repeated,
+    nothing changes.
+    """
+    annotations = dict(predictor.get("annotations") or {})
+    if SCALING not in annotations:
+        return predictor
+    scaling = json.loads(annotations.pop(SCALING))
+    annotations.pop(AUTOSCALER, None)
+    if AUTOSCALER in scaling:
+        annotations[AUTOSCALER] = scaling.pop(AUTOSCALER)
+    stable = {
+        field: copy.deepcopy(value) for field, value in predictor.items() if field not in ("annotations", *scaling)
+    }
+    return {**stable, **scaling, **({"annotations": annotations} if annotations else {})}
 
 
 def violations(manifest: Manifest) -> list[str]:

@@ -5,7 +5,16 @@ from typing import Any
 
 import pytest
 
-from components.release.manifest import DEPLOYMENT_MODE, render, render_predictor, violations
+from components.release.manifest import (
+    AUTOSCALER,
+    DEPLOYMENT_MODE,
+    SCALING,
+    as_canary,
+    as_stable,
+    render,
+    render_predictor,
+    violations,
+)
 
 
 def predictor(name: str, **fields: Any) -> dict[str, Any]:
@@ -42,7 +51,7 @@ def test_what_is_rendered_is_valid() -> None:
     assert violations(service()) == []
     assert violations(service((10, predictor("one")), (0, predictor("two")))) == []
     assert service()["metadata"]["annotations"] == {DEPLOYMENT_MODE: "Standard"}
-    assert predictor("a")["model"]["name"] == "kserve-container", "the resource definition requires it in a canary"
+    assert predictor("a")["model"]["name"] == "", "a canary needs the field; the webhook refuses a stable one's name"
 
 
 @pytest.mark.parametrize(
@@ -87,3 +96,26 @@ def test_a_canary_without_traffic_says_how_many_replicas_it_keeps() -> None:
     canary = {field: value for field, value in predictor("new").items() if field != "minReplicas"}
     assert violations(service((5, canary))) == []
     assert violations(service((0, canary))) == ["spec.canary[0].predictor.minReplicas: required with trafficPercent 0"]
+
+
+SCALED = {"minReplicas": 1, "maxReplicas": 4, "scaleMetric": "cpu", "scaleTarget": 80}
+
+
+def test_a_canary_has_no_autoscaling_and_gets_it_back_on_promotion() -> None:
+    published = predictor("new", **SCALED, annotations={AUTOSCALER: "hpa", "headrace.dev/model": "tiny/new"})
+    canary = as_canary(published)
+    assert violations(service((10, canary))) == []
+    assert violations(service((10, published))) != []
+    assert canary["annotations"][AUTOSCALER] == "none", "KServe then keeps a canary at minReplicas"
+    assert canary["annotations"]["headrace.dev/model"] == "tiny/new"
+    assert as_stable(canary) == published
+    assert as_stable({**canary, "minReplicas": 3}) == published, "from here on the autoscaler decides"
+
+
+def test_who_moves_between_stable_and_canary_may_do_so_twice() -> None:
+    published = predictor("new", **SCALED)
+    assert as_canary(as_canary(published)) == as_canary(published)
+    assert as_stable(as_stable(as_canary(published))) == published
+    plain = predictor("plain")
+    assert as_canary(plain) == as_stable(plain) == plain
+    assert SCALING not in plain["annotations"]
