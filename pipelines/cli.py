@@ -283,6 +283,7 @@ def _mount_serving() -> None:
     serving = importlib.import_module("serving.cli")
     app.add_typer(serving.serve_app, name="serve")
     app.add_typer(serving.rollout_app, name="rollout")
+    app.add_typer(serving.models_app, name="models")
 
 
 _mount_serving()

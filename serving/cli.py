@@ -1,4 +1,4 @@
-"""`headrace serve` and `headrace rollout`: thin calls of the plane's client and of the rollout."""
+"""`headrace serve`, `rollout` and `models`: thin calls of the plane's client, of the rollout and of the store."""
 
 import dataclasses
 import json
@@ -25,6 +25,7 @@ serve_app = typer.Typer(
     help="The embedded serving plane: model servers behind Envoy on this machine.", no_args_is_help=True
 )
 rollout_app = typer.Typer(help="The share of the requests that a new revision gets.", no_args_is_help=True)
+models_app = typer.Typer(help="Model versions in the store.", no_args_is_help=True)
 
 console = Console()
 
@@ -92,6 +93,24 @@ def promote(service: Service = "", environment: EnvironmentName = "local", home:
 def rollback(service: Service = "", environment: EnvironmentName = "local", home: Home = None) -> None:
     """Take all requests from the candidate at once; after a promotion, return to the revision before it."""
     _print_rollout(_rollout(load_environment(environment, home), service).rollback())
+
+
+@models_app.command()
+def encrypt(
+    version: Annotated[str, typer.Argument(help="NAME/VERSION of a registered model version.")],
+    keys: Annotated[Path, typer.Option(help="Folder of keys, 32 bytes in base64 each; the last by name encrypts.")],
+    environment: EnvironmentName = "local",
+    home: Home = None,
+) -> None:
+    """Store a version a second time, encrypted, and print the storageUri that serves it.
+
+    The predictors of the environment need the same keys, as the secret headrace-model-key.
+    """
+    from components.common.store import open_store
+    from serving.storage.sealed import read_keys
+    from serving.storage.versions import encrypt as encrypt_version
+
+    typer.echo(encrypt_version(open_store(load_environment(environment, home).store), version, read_keys(keys)))
 
 
 def _rollout(environment: Environment, service: str) -> "RolloutBackend":
