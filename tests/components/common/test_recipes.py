@@ -122,7 +122,7 @@ def test_a_malformed_environment_is_one_line(tmp_path: Path, text: str, problem:
 def test_an_environment_lives_in_its_home(tmp_path: Path) -> None:
     environment = load_environment("local", tmp_path / "집")
     assert environment.store == f"file://{tmp_path / '집'}/store"
-    with pytest.raises(UsageError, match="there is no environment 'prod'; known: local"):
-        load_environment("prod")
+    with pytest.raises(UsageError, match="there is no environment 'test'; known: dev, local, prod, staging"):
+        load_environment("test")
     with pytest.raises(UsageError, match="use another folder"):
         load_environment("local", tmp_path / "python3")
