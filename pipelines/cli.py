@@ -1,8 +1,10 @@
 """The `headrace` command."""
 
+import dataclasses
 import importlib
 import json
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
@@ -181,17 +183,33 @@ def import_(
 
 
 @app.command()
-def doctor(environment: EnvironmentName = "local", home: Home = DEFAULT_HOME) -> None:
-    """Say what this machine lacks, and what to type."""
-    from pipelines.doctor import examine
+def doctor(
+    environment: EnvironmentName = "local",
+    home: Home = DEFAULT_HOME,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of lines.")] = False,
+) -> None:
+    """Say what this machine, or an environment's cluster, lacks, and what to do about it.
 
-    findings = examine(_load(environment, home))
+    ✓ is in order, ✗ must be mended, ! could not be seen or may hurt later.
+    """
+    place = _load(environment, home)
+    cluster = place.serving.mode != "plane"
+    examiner = importlib.import_module("pipelines.cluster_doctor" if cluster else "pipelines.doctor")
+    with console.status("looking …") if not as_json else nullcontext():
+        findings = examiner.examine(place)
+    bad = [finding for finding in findings if finding.mark == "✗"]
+    if as_json:
+        listed = [dataclasses.asdict(finding) for finding in findings]
+        typer.echo(json.dumps({"environment": place.name, "ok": not bad, "findings": listed}, ensure_ascii=False))
+        raise typer.Exit(bool(bad))
+    colours = {"✓": "green", "✗": "red", "!": "yellow"}
     for finding in findings:
-        mark = "[green]✓[/]" if finding.ok else "[red]✗[/]"
-        advice = f"  →  {finding.fix}" if not finding.ok else ""
+        advice = f"  →  {finding.fix}" if finding.fix else ""
+        mark = f"[{colours[finding.mark]}]{finding.mark}[/]"
         console.print(f"{mark} {escape(finding.what + advice)}", soft_wrap=True)
-    if not all(finding.ok for finding in findings):
-        raise HeadraceError("this machine lacks something; the lines marked ✗ say what to type")
+    if bad:
+        whose = f"the cluster of {place.name}" if cluster else "this machine"
+        raise HeadraceError(f"{whose} lacks something; the lines marked ✗ say what to do")
 
 
 @app.command()

