@@ -319,11 +319,9 @@ def configuration(serving: Serving) -> client.Configuration:
     existing = [str(file) for file in files if file.is_file()]
     try:
         if existing:
-            config.load_kube_config(
-                os.pathsep.join(existing), serving.context or None, client_configuration=found
-            )
+            config.load_kube_config(os.pathsep.join(existing), serving.context or None, client_configuration=found)
         elif named:
-            raise HeadraceError(f"KUBECONFIG: there is no file {named}; correct it or unset it")
+            raise HeadraceError(f"no Kubernetes API: KUBECONFIG names {named}, which is no file; correct or unset it")
         else:
             config.load_incluster_config(client_configuration=found)
     except config.ConfigException as error:

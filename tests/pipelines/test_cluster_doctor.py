@@ -499,7 +499,7 @@ def test_a_kubeconfig_or_context_that_is_not_there(place: Environment, monkeypat
     assert "gone" in first.what
     monkeypatch.setenv("KUBECONFIG", "/nonexistent")
     first = cluster_doctor.examine(place)[0]
-    assert "no Kubernetes API: Invalid kube-config file" in first.what
+    assert "no Kubernetes API: KUBECONFIG names /nonexistent" in first.what
     assert first.mark == Mark.BAD
 
 
