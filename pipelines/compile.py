@@ -13,7 +13,8 @@ from typing import Any
 import yaml
 from google.protobuf.json_format import MessageToDict, ParseDict
 from kfp.dsl.graph_component import GraphComponent
-from kfp.pipeline_spec.pipeline_spec_pb2 import PipelineSpec
+from kfp.kubernetes.kubernetes_executor_config_pb2 import KubernetesExecutorConfig
+from kfp.pipeline_spec.pipeline_spec_pb2 import PipelineSpec, PlatformSpec
 
 from components.common.code import code_digest, dependency_digest
 from components.common.errors import HeadraceError, UsageError
@@ -52,20 +53,41 @@ def render(pipeline: GraphComponent, images: Callable[[str], str]) -> str:
         images: Maps an image's short name (`data`, `model`, `release`) to its reference.
 
     Returns:
-        KFP IR as YAML: sorted, readable, deterministic.
+        KFP IR as YAML: sorted, readable, deterministic. What the steps' pods need on Kubernetes follows as a second
+        document.
     """
-    specification = MessageToDict(pipeline.pipeline_spec)
+    documents = [MessageToDict(pipeline.pipeline_spec), MessageToDict(pipeline.platform_spec)]
     references = {image_reference(image): images(image) for image in IMAGES}
-    for executor in specification["deploymentSpec"]["executors"].values():
+    for executor in documents[0]["deploymentSpec"]["executors"].values():
         container = executor.get("container")
         if container:
             container["image"] = references[container["image"]]
-    return yaml.safe_dump(specification, sort_keys=True, allow_unicode=True, width=120)
+    return _dump(*filter(None, documents))
+
+
+def render_local(pipeline: GraphComponent) -> str:
+    """Compile a pipeline for KFP's local runner, which has no pods and should not try again what a person can see."""
+    specification, *_ = yaml.safe_load_all(render(pipeline, local_image))
+    for component in [specification["root"], *specification["components"].values()]:
+        for task in component.get("dag", {}).get("tasks", {}).values():
+            task.pop("retryPolicy", None)
+    for executor in specification["deploymentSpec"]["executors"].values():
+        executor.get("container", {}).pop("resources", None)
+    return _dump(specification)
 
 
 def read_specification(text: str) -> PipelineSpec:
     """Parse compiled YAML strictly: an unknown field is an error."""
-    return ParseDict(yaml.safe_load(text), PipelineSpec())
+    specification, *_ = yaml.safe_load_all(text)
+    return ParseDict(specification, PipelineSpec())
+
+
+def read_platform(text: str) -> dict[str, KubernetesExecutorConfig]:
+    """Parse what compiled YAML says of the steps' pods, by executor, as strictly."""
+    _, *documents = yaml.safe_load_all(text)
+    platform = ParseDict(documents[0] if documents else {}, PlatformSpec())
+    executors = platform.platforms["kubernetes"].deployment_spec.executors
+    return {name: ParseDict(MessageToDict(fields), KubernetesExecutorConfig()) for name, fields in executors.items()}
 
 
 def dangling_references(specification: Mapping[str, Any]) -> list[str]:
@@ -118,6 +140,10 @@ def check_compiled(folder: Path = COMPILED) -> None:
             f"{name} belongs to no pipeline" for name in left_over
         ]
         raise HeadraceError(f"{folder}: {'; '.join(problems)}; run `headrace compile` and commit the result")
+
+
+def _dump(*documents: Mapping[str, Any]) -> str:
+    return yaml.safe_dump_all(documents, sort_keys=True, allow_unicode=True, width=120)
 
 
 def _is_current(path: Path, name: str) -> bool:

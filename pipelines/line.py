@@ -25,12 +25,12 @@ from components.release.services import InferenceServices
 from pipelines.compile import load_pipeline
 from pipelines.display import Display
 from pipelines.local_run import PipelineRun, StepRun, run_pipeline, set_aside, when_stopped
+from pipelines.pods import BUDGETS
 from pipelines.rehearse import Rehearsal, rehearse, report_rehearsal
 from serving.plane.client import plane_of
 
 UNFOLDED = ("tune", "benchmark")
 """Steps whose reports are open when the run's report is opened."""
-BUDGETS = Path(__file__).parent / "budgets.yaml"
 
 
 @dataclass(frozen=True)
@@ -73,9 +73,8 @@ def run_line(recipe: Recipe, environment: Environment, display: Display) -> Line
                 display.say(f"[bold]{name}[/]")
                 runs.append(run_pipeline(load_pipeline(name), arguments, home, log, display))
         released = runs[-1]
-        decision = released.outputs["decision"]
         questions = _questions(_artifact(released, "curate", "questions", home))
-        verdict = _verdict(_artifact(released, "gate", "verdict", home))
+        decision, verdict = _verdict(_artifact(released, "gate", "verdict", home))
         rehearsal = None
         service = connect(environment, recipe.release.publish.name)
         if decision == "release" and service.status().candidate:
@@ -154,8 +153,9 @@ def _artifact(run: PipelineRun, step: str, name: str, home: Path) -> Path:
     return artifact
 
 
-def _verdict(verdict: Path) -> str:
-    return json.loads((verdict / VERDICT).read_text("utf-8"))["sentence"]
+def _verdict(verdict: Path) -> tuple[str, str]:
+    record = json.loads((verdict / VERDICT).read_text("utf-8"))
+    return record["decision"], record["sentence"]
 
 
 def _questions(questions: Path) -> list[str]:

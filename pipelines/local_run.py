@@ -30,7 +30,7 @@ from kfp.pipeline_spec.pipeline_spec_pb2 import PipelineSpec
 
 from components.common.errors import HeadraceError, UsageError
 from components.common.step import DONE, ERROR, PROGRESS
-from pipelines.compile import local_image, read_specification, render
+from pipelines.compile import read_specification, render_local
 
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
 _STARTED = re.compile(r"Executing task '(?P<task>[^']+)'")
@@ -95,7 +95,7 @@ def run_pipeline(
             aside, so that the next run makes it anew.
         KeyboardInterrupt: The run was interrupted; its children are gone.
     """
-    specification = render(pipeline, local_image)
+    specification = render_local(pipeline)
     events = _Events(home, log, watcher)
     watcher.begin(count_steps(read_specification(specification)))
     with _surroundings(home, events):
@@ -178,7 +178,8 @@ class _Events(io.TextIOBase):
         """Explain why the run failed, and set aside the artifact that was damaged."""
         if self.steps and self.steps[-1].state == "running":
             self._finish("failed")
-        where = self.steps[-1].name if self.steps else "the pipeline"
+        # What comes after it is an exit handler, or a step that needed nothing of it.
+        where = next((step.name for step in self.steps if step.state == "failed"), "the pipeline")
         if not self._error:
             return HeadraceError(f"{where} failed; the last lines of {self._log.name} say why")
         if self._error["damaged"]:

@@ -11,26 +11,42 @@ from components.data.mix.component import mix
 from components.data.parse.component import parse
 from components.data.screen.component import screen
 from components.planning.plan.component import plan
+from pipelines.pods import furnish, watched
 
 
-@dsl.pipeline(name="prepare-data", display_name="Prepare data")
-def prepare_data(recipe: dict, environment: dict) -> dsl.Dataset:
-    """Turn declared sources into one immutable dataset version.
+@dsl.pipeline(name="make-dataset", display_name="Make a dataset version")
+def make_dataset(recipe: dict, environment: dict) -> dsl.Dataset:
+    """Turn declared sources into one immutable dataset version: what `prepare_data` and `release_line` share.
 
     Args:
-        recipe: What to do, as `headrace` reads it from a recipe file.
-        environment: Where the run takes place, from `pipelines/environments`.
+        recipe: What to do.
+        environment: Where the run takes place.
 
     Returns:
         The dataset version: Parquet parts, manifest, data card.
     """
     parts = plan(options=recipe, environment=environment).outputs
-    ingested = ingest(options=parts["ingest"], environment=environment)
-    parsed = parse(documents=ingested.outputs["documents"], options=parts["parse"], environment=environment)
-    screened = screen(documents=parsed.outputs["parsed"], options=parts["screen"], environment=environment)
-    masked = mask(documents=screened.outputs["allowed"], options=parts["mask"], environment=environment)
-    filtered = keep_good(documents=masked.outputs["masked"], options=parts["filter"], environment=environment)
-    unique = deduplicate(documents=filtered.outputs["kept"], options=parts["deduplicate"], environment=environment)
-    mixed = mix(documents=unique.outputs["unique"], options=parts["mix"], environment=environment)
-    carded = card(documents=mixed.outputs["mixed"], options=parts["card"], environment=environment)
+    here = parts["workplace"]
+    ingested = ingest(options=parts["ingest"], environment=here)
+    parsed = parse(documents=ingested.outputs["documents"], options=parts["parse"], environment=here)
+    screened = screen(documents=parsed.outputs["parsed"], options=parts["screen"], environment=here)
+    masked = mask(documents=screened.outputs["allowed"], options=parts["mask"], environment=here)
+    filtered = keep_good(documents=masked.outputs["masked"], options=parts["filter"], environment=here)
+    unique = deduplicate(documents=filtered.outputs["kept"], options=parts["deduplicate"], environment=here)
+    mixed = mix(documents=unique.outputs["unique"], options=parts["mix"], environment=here)
+    carded = card(documents=mixed.outputs["mixed"], options=parts["card"], environment=here)
+    furnish(parts)
     return carded.outputs["dataset"]
+
+
+@dsl.pipeline(name="prepare-data", display_name="Prepare data")
+def prepare_data(recipe: dict, environment: dict, schedule: str = "") -> None:
+    """Turn declared sources into one immutable dataset version.
+
+    Args:
+        recipe: What to do, as `headrace` reads it from a recipe file.
+        environment: Where the run takes place, from `pipelines/environments`.
+        schedule: Schedule that starts the run; empty when a person does.
+    """
+    with watched("prepare_data", environment, schedule):
+        make_dataset(recipe=recipe, environment=environment)

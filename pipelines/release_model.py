@@ -1,7 +1,5 @@
 """`release_model`: a dataset version in, a gated model version behind a canary out."""
 
-from typing import NamedTuple
-
 from kfp import dsl
 
 from components.data.curate.component import curate
@@ -11,70 +9,77 @@ from components.model.fetch.component import fetch
 from components.model.merge.component import merge
 from components.model.register.component import register
 from components.model.tune.component import tune
+from components.operations.notify.component import notify_hold
 from components.planning.plan.component import plan
 from components.release.publish.component import publish
-
-
-class Release(NamedTuple):
-    """What a release run decided."""
-
-    decision: str
+from pipelines.pods import furnish, watched
 
 
 @dsl.pipeline(name="tune-and-publish", display_name="Tune and publish")
-def tune_and_publish(dataset: dsl.Input[dsl.Dataset], recipe: dict, environment: dict) -> NamedTuple(
-    "Release", [("decision", str)]
-):
+def tune_and_publish(
+    dataset: dsl.Input[dsl.Dataset], recipe: dict, environment: dict, pipeline: str, schedule: str, run: str
+) -> None:
     """Tune, evaluate and, when the gate agrees, publish: the part that `release_model` and `release_line` share.
 
     Args:
         dataset: A dataset version.
         recipe: What to do.
         environment: Where the run takes place.
-
-    Returns:
-        The gate's decision, `release` or `hold`.
+        pipeline: Name of the pipeline it is a part of.
+        schedule: Schedule that started the run; empty when a person did.
+        run: Id of the run.
     """
     parts = plan(options=recipe, environment=environment).outputs
-    base = fetch(options=parts["fetch"], environment=environment).outputs["base"]
-    questions = curate(dataset=dataset, options=parts["curate"], environment=environment)
-    tuned = tune(base=base, pairs=questions.outputs["pairs"], options=parts["tune"], environment=environment)
-    candidate = merge(
-        base=base, adapter=tuned.outputs["adapter"], options=parts["merge"], environment=environment
-    ).outputs["candidate"]
+    here = parts["workplace"]
+    base = fetch(options=parts["fetch"], environment=here).outputs["base"]
+    questions = curate(dataset=dataset, options=parts["curate"], environment=here)
+    tuned = tune(base=base, pairs=questions.outputs["pairs"], options=parts["tune"], environment=here)
+    candidate = merge(base=base, adapter=tuned.outputs["adapter"], options=parts["merge"], environment=here).outputs[
+        "candidate"
+    ]
     measured = benchmark(
         base=base,
         candidate=candidate,
         questions=questions.outputs["questions"],
         options=parts["benchmark"],
-        environment=environment,
+        environment=here,
     )
-    gated = gate(evidence=measured.outputs["evidence"], options=parts["gate"], environment=environment)
+    gated = gate(evidence=measured.outputs["evidence"], options=parts["gate"], environment=here)
     with dsl.If(gated.outputs["Output"] == "release", name="release"):
         registered = register(
             candidate=candidate,
             dataset=dataset,
             verdict=gated.outputs["verdict"],
             options=parts["register"],
-            environment=environment,
+            environment=here,
         )
         published = publish(model=registered.outputs["model"], options=parts["publish"], environment=environment)
         published.set_caching_options(False)
-    return Release(decision=gated.outputs["Output"])
+    with dsl.Else(name="hold"):
+        told = notify_hold(
+            verdict=gated.outputs["verdict"], pipeline=pipeline, schedule=schedule, run=run, environment=environment
+        )
+        told.set_caching_options(False)
+    furnish(parts)
 
 
 @dsl.pipeline(name="release-model", display_name="Release a model")
-def release_model(dataset: str, recipe: dict, environment: dict) -> Release:
-    """Tune a model on a dataset version, evaluate it and publish it behind a canary.
+def release_model(dataset: str, recipe: dict, environment: dict, schedule: str = "") -> None:
+    """Tune a model on a dataset version, evaluate it and publish it behind a canary if the gate agrees.
 
     Args:
         dataset: URI of a dataset version, as `prepare_data` stored it.
         recipe: What to do.
         environment: Where the run takes place.
-
-    Returns:
-        The gate's decision, `release` or `hold`.
+        schedule: Schedule that starts the run; empty when a person does.
     """
-    imported = dsl.importer(artifact_uri=dataset, artifact_class=dsl.Dataset)
-    released = tune_and_publish(dataset=imported.output, recipe=recipe, environment=environment)
-    return Release(decision=released.outputs["decision"])
+    with watched("release_model", environment, schedule):
+        imported = dsl.importer(artifact_uri=dataset, artifact_class=dsl.Dataset)
+        tune_and_publish(
+            dataset=imported.output,
+            recipe=recipe,
+            environment=environment,
+            pipeline="release_model",
+            schedule=schedule,
+            run=dsl.PIPELINE_JOB_ID_PLACEHOLDER,
+        )

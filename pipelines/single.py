@@ -75,6 +75,9 @@ def run_single(
     """
     component = _choose(name, set(inputs) | set(outputs))
     specification = component.component_spec
+    told = [key for key in specification.inputs or {} if key not in {*_artifacts(component), "options", "environment"}]
+    if told:
+        raise UsageError(f"step {name} is told {', '.join(told)} by its pipeline; it cannot run on its own")
     wanted_inputs = [key for key in specification.inputs or {} if key not in ("options", "environment")]
     wanted_outputs = [key for key in specification.outputs or {} if key not in (*_ENVELOPE, "Output")]
     _match("--in", wanted_inputs, inputs, name)

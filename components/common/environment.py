@@ -122,6 +122,13 @@ class Environment(Options):
             mode="json", exclude={"release", "recipe", "overrides", "kubeflow", "schedules", "policy"}
         )
 
+    def workplace(self) -> dict[str, Any]:
+        """Return what a step that only reads and makes artifacts is given.
+
+        Another gateway, port or pool so leaves its cache as it is.
+        """
+        return self.model_dump(mode="json", include={"name", "home", "store", "tracking", "signing_key"})
+
 
 def load_environment(name: str = "local", home: Path | None = None) -> Environment:
     """Read an environment and resolve its `{home}` references.

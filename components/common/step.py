@@ -5,6 +5,7 @@ validate the options, verify the inputs, give the function temporary outputs tha
 succeeded, write metrics, report and ledger entry.
 """
 
+import contextlib
 import errno
 import functools
 import inspect
@@ -25,7 +26,7 @@ from kfp import dsl
 from kfp.dsl.types.type_annotations import is_artifact_wrapped_in_Output
 from pydantic import BaseModel, ValidationError
 
-from components.common import ledger
+from components.common import failures, ledger
 from components.common.code import code_digest
 from components.common.environment import Environment
 from components.common.errors import HeadraceError, UsageError, machine_trouble
@@ -111,18 +112,31 @@ def execute(run: Callable[..., Outcome], arguments: Mapping[str, Any]) -> str:
         HeadraceError: Options, inputs or the work are at fault. The message is also printed as a line of its own, so
             that whoever drives the run can show it without the traceback.
     """
+    interface = _interface(run, sys._getframe(1))
     try:
-        return _execute(run, arguments, _interface(run, sys._getframe(1)))
-    except ledger.DamagedArtifact as error:
-        _announce(str(error), error.exit_code, str(error.path))
+        return _execute(run, arguments, interface)
+    except Exception as error:
+        stage, place = interface[0], arguments["environment"]
+        if message := _explain(error):
+            damaged = str(error.path) if isinstance(error, ledger.DamagedArtifact) else ""
+            _announce(message, getattr(error, "exit_code", HeadraceError.exit_code), damaged)
+        _leave_word(stage, place, message or f"{type(error).__name__}: {error}")
         raise
-    except HeadraceError as error:
-        _announce(str(error), error.exit_code)
-        raise
-    except OSError as error:
-        if trouble := machine_trouble(error):
-            _announce(trouble, HeadraceError.exit_code)
-        raise
+
+
+def _explain(error: Exception) -> str:
+    """What a person can act on; '' for what nobody foresaw."""
+    if isinstance(error, HeadraceError):
+        return str(error)
+    return machine_trouble(error) if isinstance(error, OSError) else ""
+
+
+def _leave_word(stage: str, place: Mapping[str, Any], message: str) -> None:
+    """Leave why the run failed for whoever tells people; the failure itself is what matters if that fails too."""
+    with contextlib.suppress(Exception):
+        environment = Environment.model_validate(place)
+        failure = failures.Failure(stage, message.strip().splitlines()[0])
+        failures.leave(open_store(environment.store), environment.name, failure)
 
 
 def _announce(message: str, exit_code: int, damaged: str = "") -> None:

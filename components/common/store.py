@@ -5,6 +5,7 @@ generation preconditions on Cloud Storage. `if_absent` makes a write a race that
 """
 
 import base64
+import fcntl
 import filecmp
 import os
 import shutil
@@ -32,6 +33,9 @@ class Store(Protocol):
 
     def write(self, key: str, data: bytes, *, if_absent: bool = False) -> bool:
         """Write an object whole; False when `if_absent` and it existed already."""
+
+    def replace(self, key: str, seen: bytes | None, data: bytes) -> bool:
+        """Write an object whole if it still is what was seen, None for absent; False when somebody was faster."""
 
     def exists(self, key: str) -> bool:
         """Tell whether an object exists."""
@@ -136,6 +140,16 @@ class FileStore:
         finally:
             temporary.unlink(missing_ok=True)
 
+    def replace(self, key: str, seen: bytes | None, data: bytes) -> bool:
+        """See `Store.replace`; writers queue up on a lock beside the object."""
+        target = self.root / _checked(key)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with target.with_name(f".partial-{target.name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if (target.read_bytes() if target.is_file() else None) != seen:
+                return False
+            return self.write(key, data)
+
     def exists(self, key: str) -> bool:
         """See `Store.exists`."""
         return (self.root / _checked(key)).is_file()
@@ -212,6 +226,22 @@ class CloudStore:
                 data, content_type="application/octet-stream", if_generation_match=0 if if_absent else None
             )
         except PreconditionFailed:
+            return False
+        return True
+
+    def replace(self, key: str, seen: bytes | None, data: bytes) -> bool:
+        """See `Store.replace`."""
+        from google.api_core.exceptions import NotFound, PreconditionFailed
+
+        blob = self._bucket.get_blob(self._blob(key).name)
+        generation = 0 if blob is None else blob.generation
+        try:
+            if (None if blob is None else blob.download_as_bytes(if_generation_match=generation)) != seen:
+                return False
+            self._blob(key).upload_from_string(
+                data, content_type="application/octet-stream", if_generation_match=generation
+            )
+        except (NotFound, PreconditionFailed):
             return False
         return True
 

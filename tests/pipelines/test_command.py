@@ -58,6 +58,7 @@ def corpus(tmp_path: Path) -> Path:
         (["step", "data/parse", "--in", "documents=none"], 2, "parsed is missing; it takes --out parsed=DIR"),
         (["step", "data/parse", "--in", "documents=none", "--set", "a=["], 2, "not valid YAML"),
         (["step", "data/parse", "--in", "documents=none", "--set", "a=1", "--set", "a.b=2"], 2, "not a section"),
+        (["step", "operations/notify", "--out", "notice=x"], 2, "status, pipeline, schedule, run by its pipeline"),
         (["run", "--home", "a-file/x"], 2, "a-file is a file"),
         (["run", "--home", "x" * 300], 1, "choose a folder with a shorter path"),
         (["doctor", "--environment", "none.yaml"], 2, "there is no environment"),

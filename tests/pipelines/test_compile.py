@@ -1,6 +1,7 @@
 """Compiled pipelines: the same bytes everywhere, complete, and nothing floats or installs at run time."""
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,20 +12,27 @@ from typing import Any
 import pytest
 import yaml
 from google.protobuf.json_format import ParseError
-from kfp.components import load_component_from_file
+from kfp.components import load_component_from_file, load_component_from_text
 
+from components.common.environment import Environment, load_environment
 from components.common.errors import HeadraceError, UsageError
+from components.common.recipes import Recipe
 from components.common.step import IMAGES
+from components.planning.plan.split import split
 from pipelines.compile import (
     COMPILED,
     PIPELINES,
     check_compiled,
     compile_pipeline,
     dangling_references,
+    load_pipeline,
     local_image,
+    read_platform,
     read_specification,
+    render_local,
     write_compiled,
 )
+from pipelines.pods import BUDGETS
 from pipelines.release import cut_release
 
 LOCK = {image: f"registry.example.com/headrace/{image}@sha256:{'0123456789abcdef' * 4}" for image in IMAGES}
@@ -34,8 +42,12 @@ def committed(name: str) -> str:
     return (COMPILED / f"{name}.yaml").read_text("utf-8")
 
 
+def specification(text: str) -> dict[str, Any]:
+    return next(yaml.safe_load_all(text))
+
+
 def containers(text: str) -> Iterator[dict[str, Any]]:
-    for executor in yaml.safe_load(text)["deploymentSpec"]["executors"].values():
+    for executor in specification(text)["deploymentSpec"]["executors"].values():
         if "container" in executor:
             yield executor["container"]
 
@@ -59,13 +71,14 @@ def test_compiling_gives_the_same_bytes_in_another_process_and_folder(tmp_path: 
 
 @pytest.mark.parametrize("name", PIPELINES)
 def test_every_field_is_known_to_kfp_and_every_reference_resolves(name: str) -> None:
-    specification = read_specification(committed(name))
-    assert specification.pipeline_info.name == name.replace("_", "-")
-    assert dangling_references(yaml.safe_load(committed(name))) == []
+    text = committed(name)
+    assert read_specification(text).pipeline_info.name == name.replace("_", "-")
+    assert dangling_references(specification(text)) == []
+    assert read_platform(text).keys() <= specification(text)["deploymentSpec"]["executors"].keys()
 
 
 def test_an_unknown_field_and_a_dangling_reference_are_found() -> None:
-    broken = yaml.safe_load(committed("prepare_data"))
+    broken = specification(committed("prepare_data"))
     broken["deploymentSpec"]["executors"].popitem()
     task = next(iter(broken["root"]["dag"]["tasks"].values()))
     task["componentRef"]["name"] = "comp-none"
@@ -73,13 +86,16 @@ def test_an_unknown_field_and_a_dangling_reference_are_found() -> None:
     task["retries"] = 3
     with pytest.raises(ParseError, match="retries"):
         read_specification(yaml.safe_dump(broken))
+    pods = {"platforms": {"kubernetes": {"deploymentSpec": {"executors": {"exec-parse": {"nodeSelectr": {}}}}}}}
+    with pytest.raises(ParseError, match="nodeSelectr"):
+        read_platform(yaml.safe_dump_all([broken, pods]))
 
 
 @pytest.mark.parametrize("name", PIPELINES)
 def test_nothing_is_installed_when_a_step_runs(name: str) -> None:
     commands = [" ".join(container["command"]) for container in containers(committed(name))]
     assert commands
-    assert not [command for command in commands if "pip" in command]
+    assert not [command for command in commands if re.search(r"\bpip\b", command)]
 
 
 @pytest.mark.parametrize("name", PIPELINES)
@@ -103,16 +119,98 @@ def test_the_local_image_changes_with_the_code_only() -> None:
 
 
 def test_publish_is_gated_and_never_cached() -> None:
-    components = yaml.safe_load(committed("release_line"))["components"]
-    branch = next(
+    components = specification(committed("release_line"))["components"]
+    branches = [
         task
         for component in components.values()
         for task in component.get("dag", {}).get("tasks", {}).values()
         if "triggerPolicy" in task
-    )
-    assert "release" in branch["triggerPolicy"]["condition"]
-    publish = components[branch["componentRef"]["name"]]["dag"]["tasks"]["publish"]
-    assert publish.get("cachingOptions", {}) == {}
+    ]
+    conditions = {}
+    for branch in branches:
+        for name, task in components[branch["componentRef"]["name"]]["dag"]["tasks"].items():
+            conditions[name] = branch["triggerPolicy"]["condition"]
+            assert name == "register" or task.get("cachingOptions", {}) == {}
+    assert conditions["publish"].endswith("== 'release'")
+    assert conditions["notify-hold"] == f"!({conditions['publish']})"
+
+
+@pytest.mark.parametrize("name", PIPELINES)
+def test_every_pod_is_bounded_unprivileged_and_placed_by_the_run(name: str) -> None:
+    text = committed(name)
+    platform = read_platform(text)
+    budgets = yaml.safe_load(BUDGETS.read_text("utf-8"))
+    for executor, content in specification(text)["deploymentSpec"]["executors"].items():
+        if "container" not in content:
+            continue
+        pod, step = platform[executor], re.sub(r"^exec-|-\d+$", "", executor)
+        resources = content["container"]["resources"]
+        assert resources["resourceMemoryRequest"].removesuffix("Mi").isdigit()
+        assert int(resources["resourceMemoryRequest"].removesuffix("Mi")) >= budgets[step]["mib"]
+        assert resources["resourceMemoryLimit"]
+        assert resources["resourceCpuLimit"]
+        assert pod.security_context.run_as_non_root
+        assert pod.active_deadline_seconds >= 60 * budgets[step]["seconds"]
+        if step not in ("plan", "notify"):
+            assert pod.node_selector.HasField("node_selector_json")
+            assert not pod.node_selector.labels
+            assert pod.tolerations[0].HasField("toleration_json")
+    assert "headrace.dev/pool" not in text
+    told = platform["exec-notify"].secret_as_env
+    assert [secret.secret_name for secret in told] == ["headrace-notify"]
+    assert {pair.env_var for pair in told[0].key_to_env} == {"HEADRACE_WEBHOOK_URL", "HEADRACE_SMTP_URL"}
+
+
+def test_who_signs_has_the_key_and_who_trains_has_shared_memory() -> None:
+    platform = read_platform(committed("release_line"))
+    signing = {name for name, pod in platform.items() if pod.secret_as_volume}
+    assert signing == {"exec-card", "exec-register", "exec-publish"}
+    assert {pod.secret_as_volume[0].mount_path for pod in platform.values() if pod.secret_as_volume} == {
+        str(Path(load_environment("prod").signing_key).parent)
+    }
+    assert [mount.mount_path for mount in platform["exec-tune"].empty_dir_mounts] == ["/dev/shm"]
+    place = platform["exec-tune"].node_selector.node_selector_json.task_output_parameter
+    assert place.output_parameter_key == "experiment_nodes"
+
+
+@pytest.mark.parametrize("name", PIPELINES)
+def test_how_a_run_ends_is_told_and_what_fails_in_passing_is_tried_again(name: str) -> None:
+    read = specification(committed(name))
+    tasks = read["root"]["dag"]["tasks"]
+    assert tasks["notify"]["triggerPolicy"] == {"strategy": "ALL_UPSTREAM_TASKS_COMPLETED"}
+    assert tasks["notify"].get("cachingOptions", {}) == {}
+    for component in [read["root"], *read["components"].values()]:
+        for task in component.get("dag", {}).get("tasks", {}).values():
+            works = "executorLabel" in read["components"][task["componentRef"]["name"]]
+            assert ("retryPolicy" in task) == (works and task["componentRef"]["name"] != "comp-importer")
+
+
+def test_a_step_sees_no_more_of_the_environment_than_it_needs() -> None:
+    environment = load_environment("prod").parameter()
+    recipe = Recipe().parameter()
+    before = split(recipe, environment)._asdict()
+    environment["serving"]["gateway"] = "https://elsewhere.example.com"
+    environment["pools"]["experiment"]["node_selector"] = {"pool": "other"}
+    after = split(recipe, environment)._asdict()
+    assert {name for name in before if before[name] != after[name]} == {"experiment_nodes"}
+    assert Environment.model_validate(before["workplace"]).store == "gs://headrace-prod/headrace"
+    read = specification(committed("release_line"))["components"]
+    whole = {
+        name
+        for component in read.values()
+        for name, task in component.get("dag", {}).get("tasks", {}).items()
+        if "executorLabel" in read[task["componentRef"]["name"]]
+        and "componentInputParameter" in task["inputs"].get("parameters", {}).get("environment", {})
+        and "workplace" not in str(task["inputs"]["parameters"]["environment"])
+    }
+    assert whole == {"plan", "publish", "notify-hold"}
+
+
+def test_what_kfp_runs_on_a_laptop_neither_waits_nor_tries_again() -> None:
+    text = render_local(load_pipeline("release_line"))
+    assert "retryPolicy" not in text
+    assert len(list(yaml.safe_load_all(text))) == 1
+    assert load_component_from_text(text).component_spec.inputs.keys() == {"recipe", "environment", "schedule"}
 
 
 def test_stale_yaml_is_refused_and_repaired(tmp_path: Path) -> None:
@@ -134,7 +232,7 @@ def test_a_release_is_pinned_and_cut_once(tmp_path: Path) -> None:
     for name in PIPELINES:
         text = (release / f"{name}.yaml").read_text("utf-8")
         assert {container["image"] for container in containers(text)} <= set(LOCK.values())
-        assert dangling_references(yaml.safe_load(text)) == []
+        assert dangling_references(specification(text)) == []
     assert not list((tmp_path / "releases").glob(".partial-*"))
 
 

@@ -33,9 +33,14 @@ def plan(
         ("benchmark", dict),
         ("gate", dict),
         ("publish", dict),
+        ("workplace", dict),
+        ("batch_nodes", dict),
+        ("batch_tolerations", list),
+        ("experiment_nodes", dict),
+        ("experiment_tolerations", list),
     ],
 ):
-    """Check the recipe and hand each step only its own part.
+    """Check the recipe and hand each step only its own part of it and of the environment.
 
     Args:
         recipe: The validated recipe, as it is recorded in the ledger.
@@ -48,4 +53,4 @@ def plan(
     from components.planning.plan.split import run, split
 
     execute(run, locals())
-    return split(options)
+    return split(options, environment)

@@ -8,6 +8,7 @@ from typing import Any
 
 import yaml
 
+from components.common.environment import Environment
 from components.common.recipes import Recipe, check_recipe, parts
 from components.common.report import Report
 from components.common.step import Context, Outcome
@@ -29,9 +30,18 @@ def run(recipe: Path, options: Recipe, context: Context) -> Outcome:
     return Outcome(counts_in=0, counts_out=0, report=report)
 
 
-def split(recipe: Mapping[str, Any]) -> tuple[dict[str, Any], ...]:
-    """Return each step's options by name; the registered model also learns which recipe made it."""
+def split(recipe: Mapping[str, Any], environment: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Return each step's options by name, and where it works and on which nodes.
+
+    The registered model also learns which recipe made it. Steps that only make artifacts get the part of the
+    environment that artifacts depend on; the pools stand beside it, because where a pod runs changes no result.
+    """
     checked = check_recipe(recipe, "recipe")
-    steps = parts(checked)
+    place = Environment.model_validate(environment)
+    steps: dict[str, Any] = parts(checked)
     steps["register"]["recipe"] = checked.digest("data", "model", "evaluation")
+    steps["workplace"] = place.workplace()
+    for name in ("batch", "experiment"):
+        pool = getattr(place.pools, name).model_dump(mode="json")
+        steps[f"{name}_nodes"], steps[f"{name}_tolerations"] = pool["node_selector"], pool["tolerations"]
     return namedtuple("Parts", steps)(**steps)

@@ -3,6 +3,7 @@
 import resource
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -76,6 +77,20 @@ def test_exactly_one_of_many_writers_wins(store: Store) -> None:
         racer.join()
     assert len(won) == 1
     assert store.read("entry") == str(won[0]).encode()
+
+
+def test_what_somebody_changed_meanwhile_is_not_replaced(store: Store) -> None:
+    assert not store.replace("swap/a", b"0", b"1")
+    assert store.replace("swap/a", None, b"1")
+    assert not store.replace("swap/a", None, b"2")
+    assert store.replace("swap/a", b"1", b"2")
+    assert not store.replace("swap/a", b"1", b"3")
+    assert store.read("swap/a") == b"2"
+    with ThreadPoolExecutor(8) as pool:
+        won = list(pool.map(lambda number: store.replace("swap/a", b"2", b"%d" % number), range(10, 18)))
+    assert sum(won) == 1
+    assert store.read("swap/a") == b"%d" % (10 + won.index(True))
+    assert list(store.list("swap/")) == ["swap/a"]
 
 
 def test_large_files_travel_whole(store: Store, tmp_path: Path) -> None:

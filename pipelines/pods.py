@@ -1,0 +1,91 @@
+"""What the pods of a pipeline's steps need on a cluster. On a laptop none of it applies.
+
+Sizes come from `budgets.yaml`: a step may take what its budget says without asking twice, and twice that before it is
+stopped. Nodes come from the run's environment, through the outputs of `plan`. Secrets are named here and live there.
+"""
+
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+from kfp import dsl, kubernetes
+from kfp.dsl.pipeline_context import Pipeline
+from kfp.dsl.pipeline_task import PipelineTask
+
+from components.common.errors import UsageError
+from components.operations.notify.component import notify
+
+BUDGETS = Path(__file__).parent / "budgets.yaml"
+LEDGER = "headrace-ledger"
+"""Secret with `ledger.pem`, the key that signs the ledger's heads."""
+LEDGER_FOLDER = "/var/run/headrace/ledger"
+NOTIFY = "headrace-notify"
+"""Secret with the addresses of the channels, each under the name of its environment variable."""
+ADDRESSES = ("HEADRACE_WEBHOOK_URL", "HEADRACE_SMTP_URL")
+
+_SIGNING = ("card", "register", "register-base", "publish")
+"""Steps that sign a head of the ledger."""
+_INTERRUPTIBLE = ("tune", "benchmark")
+"""Steps that run in the pool for experiments, which may be spot nodes."""
+_CORES = {"tune": ("2", "8"), "benchmark": ("2", "4"), "merge": ("1", "4"), "fetch": ("1", "4")}
+_HOURS = {"tune": 24, "benchmark": 8}
+"""Hours after which a step that takes longer than two is taken for stuck."""
+_UNIT = 512
+
+
+def furnish(parts: Mapping[str, Any]) -> None:
+    """Give the steps of the pipeline that is being defined what their pods need; call it last.
+
+    Args:
+        parts: The outputs of `plan`.
+    """
+    for task in Pipeline.get_default_pipeline().tasks.values():
+        name = task.component_spec.name
+        if task.component_spec.implementation.container is None:  # a pipeline of its own furnishes itself
+            continue
+        _size(task, name)
+        if name == "plan":
+            continue
+        pool = "experiment" if name in _INTERRUPTIBLE else "batch"
+        kubernetes.add_node_selector_json(task, parts[f"{pool}_nodes"])
+        kubernetes.add_toleration_json(task, parts[f"{pool}_tolerations"])
+
+
+def watched(pipeline: str, environment: Any, schedule: Any) -> dsl.ExitHandler:
+    """Have people told how the steps defined inside end.
+
+    Args:
+        pipeline: Name of the pipeline.
+        environment: The pipeline's `environment`.
+        schedule: The pipeline's `schedule`.
+    """
+    told = notify(
+        pipeline=pipeline, schedule=schedule, run=dsl.PIPELINE_JOB_ID_PLACEHOLDER, environment=environment
+    ).set_caching_options(False)
+    _size(told, "notify")
+    return dsl.ExitHandler(told, name=pipeline.replace("_", " "))
+
+
+def _size(task: PipelineTask, name: str) -> None:
+    if name not in _budgets():
+        raise UsageError(f"{BUDGETS.name} has no budget for the step {name}; without one its pod has no limits")
+    mib = -(-_budgets()[name]["mib"] // _UNIT) * _UNIT
+    request, limit = _CORES.get(name, ("500m", "2"))
+    task.set_cpu_request(request).set_cpu_limit(limit)
+    task.set_memory_request(f"{mib}Mi").set_memory_limit(f"{2 * mib}Mi")
+    task.set_retry(num_retries=2, backoff_duration="30s", backoff_factor=4.0, backoff_max_duration="600s")
+    kubernetes.set_security_context(task, run_as_non_root=True)
+    kubernetes.set_timeout(task, _HOURS.get(name, 2) * 3600)
+    if name in _SIGNING:
+        kubernetes.use_secret_as_volume(task, LEDGER, LEDGER_FOLDER)
+    if name.startswith("notify"):
+        kubernetes.use_secret_as_env(task, NOTIFY, {address: address for address in ADDRESSES}, optional=True)
+    if name == "tune":
+        kubernetes.empty_dir_mount(task, "shared-memory", "/dev/shm", medium="Memory", size_limit="2Gi")
+
+
+@cache
+def _budgets() -> dict[str, dict[str, int]]:
+    return yaml.safe_load(BUDGETS.read_text("utf-8"))
