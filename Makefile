@@ -26,6 +26,8 @@ tools:
 	@command -v apt-get > /dev/null && [ "$$(id -u)" = 0 ] || { echo "install these with your package manager: $(TOOLS)"; exit 2; }
 	apt-get update -qq
 	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(TOOLS)
+	$(PYTHON) -m venv .tools/checkov
+	.tools/checkov/bin/python -m pip install -q --disable-pip-version-check checkov==3.3.30
 
 benchmarks: $(READY)
 	$(BIN)/pytest -m benchmark tests/benchmarks $(ARGS)

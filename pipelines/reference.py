@@ -1,4 +1,4 @@
-"""Tables that are generated from the code: every step's parameters, and the recipe reference."""
+"""Tables that are generated: every step's parameters, the recipe reference, and who may do what in a cluster."""
 
 import importlib
 import inspect
@@ -15,10 +15,12 @@ from pydantic import BaseModel
 
 from components.common.errors import HeadraceError
 from components.common.recipes import Recipe
+from pipelines.permissions import README, bucket_table, cluster_table
 from pipelines.single import STEPS, load_steps, step_names
 
 RECIPE_REFERENCE = Path(__file__).parent / "recipes" / "README.md"
 _MARKED = re.compile(r"(<!-- parameters -->\n).*?(<!-- /parameters -->)", re.DOTALL)
+_PERMISSIONS = re.compile(r"(<!-- permissions -->\n).*?(<!-- /permissions -->)", re.DOTALL)
 _ENVELOPE = ("metrics", "report", "options", "environment")
 
 
@@ -68,6 +70,9 @@ def _pages() -> Iterator[tuple[Path, str]]:
         table = _step_tables(name)
         yield path, _MARKED.sub(lambda found, table=table: f"{found[1]}{table}{found[2]}", text)  # type: ignore[misc]
     yield RECIPE_REFERENCE, _recipe_reference()
+    if README.is_file():  # an image holds the packages only
+        tables = f"{cluster_table()}\n{bucket_table()}"
+        yield README, _PERMISSIONS.sub(lambda found: f"{found[1]}{tables}{found[2]}", README.read_text("utf-8"))
 
 
 def _step_tables(name: str) -> str:
