@@ -219,7 +219,7 @@ class CloudStore:
 
     def write(self, key: str, data: bytes, *, if_absent: bool = False) -> bool:
         """See `Store.write`."""
-        from google.api_core.exceptions import PreconditionFailed
+        from google.api_core.exceptions import Forbidden, PreconditionFailed
 
         try:
             self._blob(key).upload_from_string(
@@ -227,6 +227,11 @@ class CloudStore:
             )
         except PreconditionFailed:
             return False
+        except Forbidden:
+            # An account that may add objects and not replace them can be told so in the place of the precondition.
+            if if_absent and self.exists(key):
+                return False
+            raise
         return True
 
     def replace(self, key: str, seen: bytes | None, data: bytes) -> bool:

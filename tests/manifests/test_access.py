@@ -11,6 +11,8 @@ from kubernetes import client, config
 
 Rendered = Callable[[str], list[dict[str, Any]]]
 
+pytestmark = pytest.mark.filterwarnings("ignore:Unverified HTTPS request")
+
 PIPELINES, SERVING = "headrace-prod", "headrace-prod-serving"
 
 NOT_SERVED = {"Gateway", "PodMonitor", "PrometheusRule"}
@@ -25,6 +27,7 @@ VIEWERS, MANAGERS = "headrace-prod-viewers@example.com", "headrace-prod-release-
 READ = "get list"
 RUN = {("argoproj.io", "workflowtaskresults"): "create patch", ("", "configmaps", "kfp-launcher"): "get"}
 CHANGE = "get list create patch update"
+ROUTES = "get list create update delete"
 SEE = {("", "events"): READ, ("", "pods"): READ, ("", "pods/log"): "get", ("", "configmaps"): "get create update"}
 MAY: dict[tuple[str, str], dict[tuple[str, ...], str]] = {
     (DATA, PIPELINES): RUN,
@@ -34,7 +37,8 @@ MAY: dict[tuple[str, str], dict[tuple[str, ...], str]] = {
         ("serving.kserve.io", "inferenceservices"): f"{CHANGE} watch",
         ("policy", "poddisruptionbudgets"): CHANGE,
         ("networking.k8s.io", "networkpolicies"): CHANGE,
-        ("gateway.networking.k8s.io", "httproutes"): CHANGE,
+        ("gateway.networking.k8s.io", "httproutes"): ROUTES,
+        ("", "serviceaccounts", "headrace-predictor"): "get",
         ("apps", "deployments"): READ,
         ("apps", "replicasets"): READ,
         **SEE,
@@ -42,7 +46,7 @@ MAY: dict[tuple[str, str], dict[tuple[str, ...], str]] = {
     (ROLLOUT, PIPELINES): RUN,
     (ROLLOUT, SERVING): {
         ("serving.kserve.io", "inferenceservices"): "get list watch patch update",
-        ("gateway.networking.k8s.io", "httproutes"): READ,
+        ("gateway.networking.k8s.io", "httproutes"): ROUTES,
         ("apps", "deployments"): READ,
         **SEE,
     },
@@ -212,7 +216,7 @@ def test_publishing_and_rollouts_get_through_with_real_requests(caller: Callable
     assert release.status("PATCH", f"{SERVICES}/assistant", LABEL, MERGE) == 200
     assert release.status("POST", f"/apis/policy/v1beta1/namespaces/{SERVING}/poddisruptionbudgets", BUDGET) == 201
     assert release.status("POST", f"/apis/gateway.networking.k8s.io/v1/namespaces/{SERVING}/httproutes", ROUTE) == 201
-    for path in ("pods", "events"):
+    for path in ("pods", "events", "serviceaccounts/headrace-predictor"):
         assert release.status("GET", f"{CORE}/{path}") == 200
     code, seen = rollout.send("GET", f"{SERVICES}/assistant")
     assert code == 200
@@ -238,6 +242,7 @@ def test_publishing_and_rollouts_get_through_with_real_requests(caller: Callable
         *((user, "", "DELETE", f"/api/v1/namespaces/{SERVING}", None) for user in (DATA, RELEASE, ROLLOUT, PREDICTOR)),
         *((user, "", "POST", SERVICES, SERVICE) for user in (DATA, ROLLOUT, PREDICTOR)),
         *((user, "", "DELETE", f"{SERVICES}/assistant", None) for user in (DATA, RELEASE, ROLLOUT, PREDICTOR)),
+        (RELEASE, "", "GET", f"{CORE}/serviceaccounts/default", None),
         (DATA, "", "GET", SERVICES, None),
         (PREDICTOR, "", "GET", SERVICES, None),
         (DATA, "", "GET", f"/api/v1/namespaces/{PIPELINES}/configmaps", None),

