@@ -125,16 +125,6 @@ def compile_(
 
 
 @app.command()
-def cut(
-    images: Annotated[Path, typer.Option(help="Image lock: data, model and release as NAME@sha256:DIGEST.")],
-) -> None:
-    """Freeze the compiled pipelines as a release, with images pinned by digest."""
-    from pipelines.release import cut_release
-
-    console.print(str(cut_release(images)))
-
-
-@app.command()
 def step(
     name: Annotated[str, typer.Argument(help="AREA/NAME; without it the steps are listed.")] = "",
     inputs: Annotated[list[str] | None, typer.Option("--in", help="name=DIR, once per input.")] = None,
@@ -297,14 +287,15 @@ def _ledger(name: str, home: Path) -> "Ledger":
     return Ledger(open_store(environment.store), Path(environment.signing_key))
 
 
-def _mount_serving() -> None:
+def _mount() -> None:
     serving = importlib.import_module("serving.cli")
     app.add_typer(serving.serve_app, name="serve")
     app.add_typer(serving.rollout_app, name="rollout")
     app.add_typer(serving.models_app, name="models")
+    app.add_typer(importlib.import_module("pipelines.release_cli").release_app)
 
 
-_mount_serving()
+_mount()
 
 if __name__ == "__main__":
     main()

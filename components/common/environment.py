@@ -91,6 +91,7 @@ class Notify(Options):
 class Policy(Options):
     """What a release must be to be promoted here."""
 
+    after: str = Field("", description="Environment where a release must have run first; empty for the first one.")
     registries: list[str] = Field([], description="Registries that images may come from, as reference prefixes.")
 
 
@@ -130,6 +131,19 @@ class Environment(Options):
         return self.model_dump(mode="json", include={"name", "home", "store", "tracking", "signing_key"})
 
 
+def environment_file(name: str) -> Path:
+    """Find the file of an environment, given by its name or by the file's path.
+
+    Raises:
+        UsageError: There is no such environment.
+    """
+    path = Path(name) if name.endswith(".yaml") else ENVIRONMENTS / f"{name}.yaml"
+    if not path.is_file():
+        known = ", ".join(sorted(file.stem for file in ENVIRONMENTS.glob("*.yaml")))
+        raise UsageError(f"there is no environment {name!r}; known: {known}, or a .yaml file")
+    return path
+
+
 def load_environment(name: str = "local", home: Path | None = None) -> Environment:
     """Read an environment and resolve its `{home}` references.
 
@@ -140,10 +154,7 @@ def load_environment(name: str = "local", home: Path | None = None) -> Environme
     Raises:
         UsageError: There is no such environment, or a field is wrong.
     """
-    path = Path(name) if name.endswith(".yaml") else ENVIRONMENTS / f"{name}.yaml"
-    if not path.is_file():
-        known = ", ".join(sorted(file.stem for file in ENVIRONMENTS.glob("*.yaml")))
-        raise UsageError(f"there is no environment {name!r}; known: {known}, or a .yaml file")
+    path = environment_file(name)
     folder = str((home or Path(".headrace")).resolve())
     if "python3" in folder or "{{" in folder:
         raise UsageError(f"{folder}: KFP's local runner rewrites 'python3' and '{{{{' in paths; use another folder")

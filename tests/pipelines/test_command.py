@@ -66,6 +66,7 @@ def corpus(tmp_path: Path) -> Path:
         (["ledger", "verify"], 1, "there is no ledger"),
         (["ledger", "trace", "abcdefgh"], 2, "no document, version, revision or entry"),
         (["cut", "--images", "none.yaml"], 2, "an image lock maps"),
+        (["diff", "none"], 2, "there is no release 'none'"),
         (["import", "none.jsonl", "out", "--source", "x", "--sources", "none.yaml"], 2, "none.yaml"),
     ],
 )
@@ -92,7 +93,20 @@ def test_without_a_plane_the_command_says_how_to_start_one(
 def test_help_teaches() -> None:
     ended = headrace("--help", cwd=Path.cwd())
     assert ended.returncode == 0
-    for command in ("run", "chat", "compile", "cut", "step", "serve", "rollout", "ledger", "doctor", "import", "new"):
+    for command in (
+        "run",
+        "chat",
+        "compile",
+        "cut",
+        "diff",
+        "step",
+        "serve",
+        "rollout",
+        "ledger",
+        "doctor",
+        "import",
+        "new",
+    ):
         assert f" {command} " in ended.stdout
     assert "3 a gate said no" in " ".join(ended.stdout.split())
 

@@ -5,7 +5,6 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
-from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from google.protobuf.json_format import ParseError
 from kfp.components import load_component_from_file, load_component_from_text
 
 from components.common.environment import Environment, load_environment
-from components.common.errors import HeadraceError, UsageError
+from components.common.errors import HeadraceError
 from components.common.recipes import Recipe
 from components.common.step import IMAGES
 from components.planning.plan.split import split
@@ -33,7 +32,6 @@ from pipelines.compile import (
     write_compiled,
 )
 from pipelines.pods import BUDGETS
-from pipelines.release import cut_release
 
 LOCK = {image: f"registry.example.com/headrace/{image}@sha256:{'0123456789abcdef' * 4}" for image in IMAGES}
 
@@ -221,34 +219,3 @@ def test_stale_yaml_is_refused_and_repaired(tmp_path: Path) -> None:
     with pytest.raises(HeadraceError, match=r"release_line\.yaml is stale; old\.yaml belongs to no pipeline"):
         check_compiled(tmp_path)
     assert write_compiled(tmp_path) == [tmp_path / "release_line.yaml"]
-
-
-def test_a_release_is_pinned_and_cut_once(tmp_path: Path) -> None:
-    lock = tmp_path / "lock.yaml"
-    lock.write_text(yaml.safe_dump(LOCK))
-    release = cut_release(lock, tmp_path / "releases", date(2026, 1, 2))
-    assert release.name.startswith("2026.01.02-")
-    assert cut_release(lock, tmp_path / "releases", date(2026, 3, 4)) == release
-    for name in PIPELINES:
-        text = (release / f"{name}.yaml").read_text("utf-8")
-        assert {container["image"] for container in containers(text)} <= set(LOCK.values())
-        assert dangling_references(specification(text)) == []
-    assert not list((tmp_path / "releases").glob(".partial-*"))
-
-
-@pytest.mark.parametrize(
-    ("lock", "problem"),
-    [
-        ({**LOCK, "data": "registry.example.com/data:latest"}, "floats"),
-        ({"data": LOCK["data"]}, "names exactly these images"),
-        ("[", "not valid YAML"),
-        (None, "an image lock maps"),
-    ],
-)
-def test_a_bad_image_lock_is_refused(tmp_path: Path, lock: Any, problem: str) -> None:
-    path = tmp_path / "lock.yaml"
-    if lock is not None:
-        path.write_text(lock if isinstance(lock, str) else yaml.safe_dump(lock))
-    with pytest.raises(UsageError, match=problem):
-        cut_release(path, tmp_path / "releases")
-    assert not list(tmp_path.glob("releases/*"))
