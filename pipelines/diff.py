@@ -244,8 +244,8 @@ class _Graph:
         component = self.component(task)
         label = component.get("executorLabel", "")
         own = {key: value for key, value in task.items() if key not in ("componentRef", "dependentTasks", "inputs")}
-        if own.get("taskInfo", {}).get("name") == name:
-            own["taskInfo"] = {key: value for key, value in own["taskInfo"].items() if key != "name"}
+        shown = own.get("taskInfo", {}).get("name", "")
+        own["taskInfo"] = {**own.get("taskInfo", {}), "name": None if shown == name else shown}
         producers = {renamed.get(one, one) for one in _producers(task.get("inputs", {}))}
         waits = {renamed.get(one, one) for one in task.get("dependentTasks", [])}
         fields = {
@@ -433,7 +433,7 @@ def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
         named = all(isinstance(name, str) for name in names) and len(set(names)) == len(names)
         items = dict(zip(names if named else range(len(value)), value, strict=True)).items()
     else:
-        return {prefix.rstrip("."): value}
+        return {} if value is None else {prefix.rstrip("."): value}
     return {field: leaf for key, item in items for field, leaf in _flat(item, f"{prefix}{key}.").items()}
 
 
