@@ -20,8 +20,8 @@ from pipelines.pointer import Repository, point, read_pointer, release_before, w
 from pipelines.policy import examine
 from pipelines.release import RELEASES, Release, changes_between, read_release
 
-DECISION = "decision"
-"""Output parameter of a pipeline in which a gate decides."""
+GATE = "gate"
+"""Step that decides whether a model is released."""
 _GIVEN = {"recipe": "STRUCT", "environment": "STRUCT", "schedule": "STRING"}
 """What a run is given without anybody typing it, with KFP's type."""
 
@@ -299,7 +299,7 @@ def _runs(release: Release, source: Place, target: Environment) -> Iterator[Chec
     gated = False
     for name, documents in release.specifications.items():
         run = source.pipelines.last_run(name, release.version)
-        decides = DECISION in _signature(documents, "outputDefinitions")
+        decides = _has_step(documents, GATE)
         if run is None:
             needed = name in scheduled
             what = f"{name}: no run of {release.version} in {source.name}"
@@ -326,7 +326,7 @@ def _runs(release: Release, source: Place, target: Environment) -> Iterator[Chec
 def _parameters(release: Release, environment: Environment) -> Iterator[Check]:
     """Hold what an environment will pass to the pipelines against what they take."""
     load_recipe(environment.recipe, environment.overrides)
-    taken = {name: _signature(one, "inputDefinitions") for name, one in release.specifications.items()}
+    taken = {name: _signature(one) for name, one in release.specifications.items()}
     problems = []
     for name, parameters in taken.items():
         for parameter, kind in _GIVEN.items():
@@ -371,8 +371,13 @@ def _difference(name: str, uploaded: bytes | None, text: str) -> str | None:
     return f"{changes[0].subject}: {changes[0].what}" if changes else "internal names"
 
 
-def _signature(documents: Sequence[Mapping[str, Any]], section: str) -> dict[str, Any]:
-    return documents[0].get("root", {}).get(section, {}).get("parameters", {})
+def _signature(documents: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    return documents[0].get("root", {}).get("inputDefinitions", {}).get("parameters", {})
+
+
+def _has_step(documents: Sequence[Mapping[str, Any]], name: str) -> bool:
+    components = [documents[0].get("root", {}), *documents[0].get("components", {}).values()]
+    return any(name in component.get("dag", {}).get("tasks", {}) for component in components)
 
 
 def _changes(previous: str, release: Release, folder: Path) -> list[Change]:
