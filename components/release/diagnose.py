@@ -13,11 +13,8 @@ from kubernetes import client
 
 from components.common.environment import Serving
 from components.common.errors import HeadraceError
-from components.release.manifest import PREFIX, Manifest
+from components.release.manifest import REVISION, Manifest
 from components.release.services import Api, InferenceServices, Refused
-
-REVISION = f"{PREFIX}/revision"
-"""Annotation of a predictor, and so of its pods: the revision's name, where KServe or Knative gives it another."""
 
 SERVICE_LABEL = "serving.kserve.io/inferenceservice"
 """Label that KServe gives to everything of a service."""

@@ -12,6 +12,7 @@ from typing import Any
 
 from kserve import models
 from kubernetes import client
+from kubernetes.utils.quantity import parse_quantity
 
 Manifest = dict[str, Any]
 
@@ -20,6 +21,8 @@ KIND = "InferenceService"
 DEPLOYMENT_MODE = "serving.kserve.io/deploymentMode"
 PREFIX = "headrace.dev"
 """Prefix of the annotations and labels that are ours."""
+REVISION = f"{PREFIX}/revision"
+"""Label and annotation of a predictor on a cluster, and so of its pods: the revision's name."""
 AUTOSCALER = "serving.kserve.io/autoscalerClass"
 """KServe's annotation: who sets the number of replicas; none means minReplicas does."""
 SCALING = f"{PREFIX}/scaling"
@@ -27,8 +30,9 @@ SCALING = f"{PREFIX}/scaling"
 
 _NAME = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
 _NAME_LIMIT = 63
-# The resource definition requires the field in a canary, and the webhook refuses a name in a stable predictor.
-_CONTAINER = ""
+# The resource definition requires a canary's model to name its container, and the webhook refuses the name in a stable
+# predictor; this is what KServe's runtimes call it anyway.
+_CONTAINER = "kserve-container"
 _AUTOSCALED_BY = ("maxReplicas", "scaleTarget", "scaleMetric", "autoScaling")
 _NOT_IN_A_CANARY = (*_AUTOSCALED_BY, "workerSpec")
 _SCALARS: Mapping[str, tuple[type, ...]] = {
@@ -61,28 +65,31 @@ def render_predictor(
         annotations: Where the model came from.
     """
     model = models.V1beta1ModelSpec(
-        name=_CONTAINER,
         model_format=models.V1beta1ModelFormat(name="huggingface"),
         storage_uri=storage_uri,
         args=arguments or None,
         resources=client.V1ResourceRequirements(requests=dict(resources), limits=dict(resources)),
     )
     predictor = models.V1beta1PredictorSpec(name=name, min_replicas=replicas, annotations=annotations, model=model)
-    return client.ApiClient().sanitize_for_serialization(predictor)
+    rendered = client.ApiClient().sanitize_for_serialization(predictor)
+    # The SDK gives the container an empty name.
+    rendered["model"].pop("name", None)
+    return rendered
 
 
-def render(name: str, namespace: str, predictor: Manifest) -> Manifest:
-    """Render an InferenceService in Standard mode with one revision that serves everything.
+def render(name: str, namespace: str, predictor: Manifest, mode: str = "Standard") -> Manifest:
+    """Render an InferenceService with one revision that serves everything.
 
     Args:
         name: Name of the service.
         namespace: Its namespace.
         predictor: The revision, as `render_predictor` makes it.
+        mode: KServe's deployment mode, Standard or Knative.
     """
     metadata = client.V1ObjectMeta(
         name=name,
         namespace=namespace,
-        annotations={DEPLOYMENT_MODE: "Standard"},
+        annotations={DEPLOYMENT_MODE: mode},
         labels={"app.kubernetes.io/name": name, "app.kubernetes.io/managed-by": "headrace"},
     )
     service = models.V1beta1InferenceService(api_version=API_VERSION, kind=KIND, metadata=metadata)
@@ -92,14 +99,15 @@ def render(name: str, namespace: str, predictor: Manifest) -> Manifest:
 def as_canary(predictor: Manifest) -> Manifest:
     """Return a revision as `spec.canary` may hold it: how it scales is set aside in an annotation.
 
-    KServe gives a canary `minReplicas` replicas and refuses every other field about scaling. Without such fields, and
-    repeated, nothing changes.
+    KServe gives a canary `minReplicas` replicas and refuses every other field about scaling. Repeated, nothing changes.
     """
-    annotations = predictor.get("annotations") or {}
+    canary = {field: copy.deepcopy(value) for field, value in predictor.items() if field not in _AUTOSCALED_BY}
+    if canary.get("model"):
+        canary["model"]["name"] = _CONTAINER
     aside = {field: predictor[field] for field in _AUTOSCALED_BY if predictor.get(field) is not None}
     if not aside:
-        return predictor
-    canary = {field: copy.deepcopy(value) for field, value in predictor.items() if field not in aside}
+        return canary
+    annotations = predictor.get("annotations") or {}
     if "minReplicas" in predictor:
         aside["minReplicas"] = predictor["minReplicas"]
     if AUTOSCALER in annotations:
@@ -116,17 +124,39 @@ def as_stable(predictor: Manifest) -> Manifest:
     The number of replicas it has grown to as a canary is left to the autoscaler; without one it stays. Repeated,
     nothing changes.
     """
-    annotations = dict(predictor.get("annotations") or {})
+    stable = copy.deepcopy(predictor)
+    if (stable.get("model") or {}).get("name") == _CONTAINER:
+        del stable["model"]["name"]
+    annotations = stable.get("annotations") or {}
     if SCALING not in annotations:
-        return predictor
+        return stable
     scaling = json.loads(annotations.pop(SCALING))
     annotations.pop(AUTOSCALER, None)
     if AUTOSCALER in scaling:
         annotations[AUTOSCALER] = scaling.pop(AUTOSCALER)
-    stable = {
-        field: copy.deepcopy(value) for field, value in predictor.items() if field not in ("annotations", *scaling)
-    }
-    return {**stable, **scaling, **({"annotations": annotations} if annotations else {})}
+    if not annotations:
+        del stable["annotations"]
+    return {**stable, **scaling}
+
+
+def inherited(stable: Manifest, candidate: Manifest) -> list[str]:
+    """Name the fields that KServe would fill in from the stable revision, because a canary leaves them empty.
+
+    In Standard mode KServe lays a canary over a copy of the stable predictor, and what is empty (no arguments, false,
+    0) does not cover what lies below.
+    """
+    return list(_uncovered(stable, candidate, ""))
+
+
+def _uncovered(below: Manifest, above: Manifest, path: str) -> Iterator[str]:
+    for field, value in below.items():
+        where = f"{path}.{field}" if path else field
+        if not value or where in ("minReplicas", "annotations", "labels", "name", *_AUTOSCALED_BY):
+            continue
+        if not above.get(field):
+            yield where
+        elif isinstance(value, dict) and isinstance(above[field], dict):
+            yield from _uncovered(value, above[field], where)
 
 
 def violations(manifest: Manifest) -> list[str]:
@@ -204,6 +234,9 @@ def _rule_faults(manifest: Manifest) -> Iterator[str]:
     mode = (metadata.get("annotations") or {}).get(DEPLOYMENT_MODE)
     if canaries and mode not in ("Standard", "RawDeployment"):
         yield f"metadata.annotations[{DEPLOYMENT_MODE}]: spec.canary needs Standard, not {mode!r}"
+    share = stable.get("canaryTrafficPercent")
+    if mode in ("Knative", "Serverless") and share is not None and not 0 <= share <= 100:
+        yield f"spec.predictor.canaryTrafficPercent: must be from 0 to 100, not {share!r}"
     if mode == "Standard" and stable.get("canaryTrafficPercent") is not None:
         yield "spec.predictor.canaryTrafficPercent: has no effect in Standard mode; use spec.canary"
     names = [stable.get("name") or ""]
@@ -248,3 +281,78 @@ def _predictor_faults(predictor: Manifest, where: str, service: str) -> Iterator
         yield f"{where}.model: required"
     if model and not (model.get("modelFormat") or {}).get("name"):
         yield f"{where}.model.modelFormat.name: required"
+    for container, path in ((model or {}, f"{where}.model"), *_listed(predictor, "containers", where)):
+        yield from _resource_faults(container.get("resources") or {}, f"{path}.resources")
+        for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
+            if container.get(probe) is not None:
+                yield from _probe_faults(container[probe], f"{path}.{probe}", probe == "readinessProbe")
+    least, most = predictor.get("minReplicas"), predictor.get("maxReplicas")
+    if most and most < (1 if least is None else least):
+        yield f"{where}.maxReplicas: {most} is less than minReplicas"
+    yield from _scaling_faults(predictor, where)
+    for constraint, path in _listed(predictor, "topologySpreadConstraints", where):
+        if constraint.get("whenUnsatisfiable") not in ("ScheduleAnyway", "DoNotSchedule"):
+            yield f"{path}.whenUnsatisfiable: must be ScheduleAnyway or DoNotSchedule"
+        if (constraint.get("maxSkew") or 0) < 1:
+            yield f"{path}.maxSkew: must be at least 1"
+    for toleration, path in _listed(predictor, "tolerations", where):
+        if toleration.get("operator") == "Exists" and toleration.get("value"):
+            yield f"{path}.value: must be empty with operator Exists"
+        if toleration.get("operator", "Equal") == "Equal" and not toleration.get("key"):
+            yield f"{path}.key: required with operator Equal"
+
+
+def _listed(holder: Manifest, field: str, where: str) -> Iterator[tuple[Manifest, str]]:
+    for position, item in enumerate(holder.get(field) or []):
+        yield item, f"{where}.{field}[{position}]"
+
+
+def _resource_faults(resources: Manifest, where: str) -> Iterator[str]:
+    parsed: dict[tuple[str, str], Any] = {}
+    for kind in ("requests", "limits"):
+        for name, value in (resources.get(kind) or {}).items():
+            try:
+                parsed[kind, name] = parse_quantity(value)
+            except (ValueError, ArithmeticError):
+                yield f"{where}.{kind}[{name}]: not a quantity: {value!r}"
+                continue
+            if parsed[kind, name] < 0:
+                yield f"{where}.{kind}[{name}]: {value!r} is less than nothing"
+            elif "/" in name and parsed[kind, name] % 1:
+                yield f"{where}.{kind}[{name}]: {value!r} must be a whole number"
+    for (kind, name), wanted in parsed.items():
+        if kind == "requests" and wanted > parsed.get(("limits", name), wanted):
+            yield f"{where}.requests[{name}]: more than the limit"
+
+
+def _probe_faults(probe: Manifest, where: str, may_repeat: bool) -> Iterator[str]:
+    handlers = [handler for handler in ("httpGet", "tcpSocket", "grpc", "exec") if probe.get(handler)]
+    if len(handlers) != 1:
+        yield f"{where}: must have one of httpGet, tcpSocket, grpc and exec, not {', '.join(handlers) or 'none'}"
+    for field in ("periodSeconds", "timeoutSeconds", "failureThreshold", "successThreshold"):
+        if (probe.get(field) or 1) < 1:
+            yield f"{where}.{field}: must be at least 1"
+    if not may_repeat and (probe.get("successThreshold") or 1) != 1:
+        yield f"{where}.successThreshold: must be 1"
+
+
+def _scaling_faults(predictor: Manifest, where: str) -> Iterator[str]:
+    kind = (predictor.get("annotations") or {}).get(AUTOSCALER, "hpa")
+    if kind not in ("hpa", "keda", "none", "external"):
+        yield f"{where}.annotations[{AUTOSCALER}]: must be hpa, keda, none or external, not {kind!r}"
+    if kind == "keda" and predictor.get("scaleMetric"):
+        yield f"{where}.scaleMetric: KEDA takes autoScaling.metrics"
+    metrics = predictor.get("autoScaling") or {}
+    for metric, path in _listed(metrics, "metrics", f"{where}.autoScaling"):
+        source = metric.get("resource" if metric.get("type") == "Resource" else "external") or {}
+        target = source.get("target") or {}
+        if metric.get("type") == "Resource":
+            if target.get("type") == "Utilization" and not 1 <= (target.get("averageUtilization") or 0) <= 100:
+                yield f"{path}.resource.target.averageUtilization: must be from 1 to 100"
+        elif metric.get("type") == "External":
+            if kind != "keda":
+                yield f"{path}.type: External needs annotation {AUTOSCALER}: keda"
+            if not (source.get("metric") or {}).get("query"):
+                yield f"{path}.external.metric.query: required"
+            if not target.get("value"):
+                yield f"{path}.external.target.value: required"

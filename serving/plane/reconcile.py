@@ -134,5 +134,7 @@ def plan(
 
 
 def _revision(service: Service, predictor: Manifest) -> Revision:
-    canonical = json.dumps(predictor["model"], sort_keys=True, ensure_ascii=False)
+    # A canary's model has the name of its container, which it loses when it becomes stable: it is no other model.
+    model = {field: value for field, value in predictor["model"].items() if field != "name"}
+    canonical = json.dumps(model, sort_keys=True, ensure_ascii=False)
     return Revision(service, predictor.get("name", ""), hashlib.sha256(canonical.encode()).hexdigest()[:8])

@@ -1,5 +1,7 @@
 """From a model version to an InferenceService that is seen to serve it."""
 
+import contextlib
+import copy
 import json
 from pathlib import Path
 
@@ -13,9 +15,12 @@ from components.common.options import describe_validation
 from components.common.report import Report
 from components.common.step import Context, Outcome
 from components.common.store import open_store
-from components.release.manifest import PREFIX, Manifest, render, render_predictor, violations
+from components.release.companions import accompany, check_account
+from components.release.manifest import PREFIX, Manifest, inherited, render, render_predictor, violations
+from components.release.publish.cluster import furnished
 from components.release.publish.options import Publish
 from components.release.rollout import Rollout, connect
+from components.release.services import InferenceServices
 
 
 class Provenance(BaseModel):
@@ -41,16 +46,32 @@ def run(model: Path, publication: Path, options: Publish, context: Context) -> O
     Raises:
         HeadraceError: The version is not what it should be, or it is not seen to serve within the deadline.
     """
-    provenance = read_provenance(model)
-    check_stored(model, provenance, context.environment)
-    manifest = wanted_manifest(provenance, entry_of(model), options, context.environment)
+    provenance, environment = read_provenance(model), context.environment
+    check_stored(model, provenance, environment)
+    entry = entry_of(model)
+    manifest = wanted_manifest(provenance, entry, options, environment)
+    if environment.serving.mode != "plane":
+        check_account(environment)
+    if environment.serving.mode == "standard" and (stable := stable_of(options.name, environment)):
+        if same_model(stable, manifest["spec"]["predictor"]):
+            manifest = wanted_manifest(provenance, entry, options, environment, name=stable["name"])
+            InferenceServices(environment.serving).change(options.name, lambda seen: resettled(seen, manifest))
+        else:
+            check_whole(stable, manifest)
     revision = manifest["spec"]["predictor"]["name"]
     (publication / "inferenceservice.yaml").write_text(
         yaml.safe_dump(manifest, sort_keys=False, allow_unicode=True), "utf-8"
     )
     context.progress(0, 1, f"waiting until {revision} is seen to serve")
-    service = connect(context.environment, options.name, options.deadline_seconds)
-    rollout = service.introduce(manifest, options.canary_percent)
+    service = connect(environment, options.name, options.deadline_seconds)
+    try:
+        rollout = service.introduce(manifest, options.canary_percent)
+    except HeadraceError:
+        # A service that was made and is not ready yet is to be as well protected as one that is.
+        with contextlib.suppress(HeadraceError):
+            accompany(environment, options)
+        raise
+    accompany(environment, options)
     context.progress(1, 1, f"{revision} serves {share_of(rollout, revision)} %")
     record = {
         "service": options.name,
@@ -99,7 +120,9 @@ def check_stored(model: Path, provenance: Provenance, environment: Environment) 
             raise DamagedArtifact(model, f"{store.uri}/{key}/{name} is not the file that was registered")
 
 
-def wanted_manifest(provenance: Provenance, entry: str, options: Publish, environment: Environment) -> Manifest:
+def wanted_manifest(
+    provenance: Provenance, entry: str, options: Publish, environment: Environment, name: str = ""
+) -> Manifest:
     """Render and check the InferenceService for a model version.
 
     The revision is named by the digests of the version and of everything else in its predictor, so the same model with
@@ -110,6 +133,7 @@ def wanted_manifest(provenance: Provenance, entry: str, options: Publish, enviro
         entry: Ledger entry that made the version.
         options: Name, share, resources.
         environment: Where models are stored and served.
+        name: Name of the revision, where it has one already.
 
     Raises:
         HeadraceError: The store does not hold the version, or the manifest breaks a rule.
@@ -124,19 +148,80 @@ def wanted_manifest(provenance: Provenance, entry: str, options: Publish, enviro
         "recipe": provenance.recipe,
         "ledger": entry or provenance.ledger,
     }
+    resources = {"cpu": options.cpu, "memory": options.memory}
     predictor = render_predictor(
         name="",
         storage_uri=f"{environment.store}/{key}",
         replicas=options.replicas,
-        resources={"cpu": options.cpu, "memory": options.memory},
+        resources={**resources, "nvidia.com/gpu": str(options.gpus)} if options.gpus else resources,
         arguments=options.arguments,
         annotations={f"{PREFIX}/{field}": value for field, value in origin.items() if value},
     )
-    predictor["name"] = f"r{provenance.version[:8]}-{sha256(canonical(predictor['model']))[:4]}"
-    manifest = render(options.name, environment.serving.namespace, predictor)
+    on_cluster = environment.serving.mode != "plane"
+    unnamed = furnished(predictor, options, environment) if on_cluster else predictor
+    how = {field: value for field, value in unnamed.items() if field != "annotations"}
+    predictor["name"] = name or f"r{provenance.version[:8]}-{sha256(canonical(how))[:4]}"
+    if on_cluster:
+        predictor = furnished(predictor, options, environment)
+    mode = "Knative" if environment.serving.mode == "knative" else "Standard"
+    manifest = render(options.name, environment.serving.namespace, predictor, mode)
     if faults := violations(manifest):
         raise HeadraceError(f"the InferenceService for {origin['model']} is invalid: {'; '.join(faults)}")
     return manifest
+
+
+def stable_of(service: str, environment: Environment) -> Manifest | None:
+    """Return the stable revision of a service, None if there is no such service."""
+    seen = InferenceServices(environment.serving).get(service)
+    return seen["spec"]["predictor"] if seen else None
+
+
+def same_model(stable: Manifest, new: Manifest) -> bool:
+    """Say whether two revisions serve the same model version.
+
+    In Standard mode KServe's webhook lets another revision take the stable one's place only if it has another model. So
+    the stable model with other settings keeps its revision's name and is changed where it is, pod by pod.
+    """
+    return (stable.get("model") or {}).get("storageUri") == new["model"]["storageUri"]
+
+
+def resettled(seen: Manifest | None, manifest: Manifest) -> Manifest:
+    """Give the stable revision other settings, if they are others.
+
+    A canary may not have more replicas than it, so its own number is not lowered while there is one.
+    """
+    if seen is None:
+        return manifest
+    stable, new = seen["spec"]["predictor"], manifest["spec"]["predictor"]
+    if (stable.get("name"), same_model(stable, new)) != (new["name"], True):
+        return seen
+    replicas = max(
+        [new["minReplicas"], *(c["predictor"].get("minReplicas", 1) for c in seen["spec"].get("canary") or [])]
+    )
+    wanted = {**new, "minReplicas": replicas}
+    # Where it came from is not a setting: another run of the same pipeline restarts nothing.
+    if {**wanted, "annotations": stable.get("annotations")} == stable:
+        return seen
+    changed = copy.deepcopy({field: value for field, value in seen.items() if field != "status"})
+    changed["spec"]["predictor"] = wanted
+    return changed
+
+
+def check_whole(stable: Manifest, manifest: Manifest) -> None:
+    """Check that KServe will run a canary as it is written.
+
+    Raises:
+        HeadraceError: It leaves something empty that the stable revision has, and would be given that.
+    """
+    new = manifest["spec"]["predictor"]
+    if lacking := inherited(stable, new):
+        raise HeadraceError(
+            f"{manifest['metadata']['name']}: {new['name']} leaves {', '.join(lacking)} empty, and KServe would "
+            "give it what "
+            f"the stable revision {stable.get('name')} has; give the options behind them values, or publish under "
+            "another "
+            "name"
+        )
 
 
 def share_of(rollout: Rollout, revision: str) -> int:

@@ -9,7 +9,8 @@ import yaml
 from kubernetes import client
 
 from components.common.environment import Serving
-from components.release.diagnose import REVISION, SERVICE_LABEL, Evidence, diagnose, explain
+from components.release.diagnose import SERVICE_LABEL, Evidence, diagnose, explain
+from components.release.manifest import REVISION
 
 POD = "chat-r1-predictor-7d9-x2x"
 REGISTRY_SAID = 'Failed to pull image "registry.example.com/llm:1": rpc error: code = NotFound desc = manifest unknown'

@@ -43,7 +43,7 @@ def changed(path: str, value: Any) -> dict[str, Any]:
     *parents, last = path.split(".")
     for part in parents:
         target = target[int(part)] if part.isdigit() else target[part]
-    target[last] = value
+    target[last.replace("~", ".")] = value
     return manifest
 
 
@@ -51,7 +51,8 @@ def test_what_is_rendered_is_valid() -> None:
     assert violations(service()) == []
     assert violations(service((10, predictor("one")), (0, predictor("two")))) == []
     assert service()["metadata"]["annotations"] == {DEPLOYMENT_MODE: "Standard"}
-    assert predictor("a")["model"]["name"] == "", "a canary needs the field; the webhook refuses a stable one's name"
+    assert "name" not in predictor("a")["model"], "the webhook refuses it in a stable predictor"
+    assert as_canary(predictor("a"))["model"]["name"] == "kserve-container", "the resource definition requires it"
 
 
 @pytest.mark.parametrize(
@@ -76,6 +77,58 @@ def test_what_is_rendered_is_valid() -> None:
         ("spec.canary.0.predictor.name", "n" * 60, "spec.canary[0].predictor.name: chat-nnn"),
         ("spec.canary.0.predictor.maxReplicas", 2, "spec.canary[0].predictor.maxReplicas: not allowed in a canary"),
         ("spec.canary.0.predictor.minReplicas", 2, "spec.canary[0].predictor.minReplicas: 2 is more than the stable"),
+        ("spec.predictor.maxReplicas", 0.5, "spec.predictor.maxReplicas: must be int, not float 0.5"),
+        (
+            "spec.predictor.model.resources.limits.memory",
+            "1 GB",
+            "spec.predictor.model.resources.limits[memory]: not a quantity: '1 GB'",
+        ),
+        (
+            "spec.predictor.model.resources.limits.cpu",
+            "500m",
+            "spec.predictor.model.resources.requests[cpu]: more than the limit",
+        ),
+        (
+            "spec.predictor.model.resources.limits.nvidia~com/gpu",
+            "0.5",
+            "spec.predictor.model.resources.limits[nvidia.com/gpu]: '0.5' must be a whole number",
+        ),
+        (
+            "spec.canary.0.predictor.model.startupProbe",
+            {"periodSeconds": 5},
+            "spec.canary[0].predictor.model.startupProbe: must have one of httpGet, tcpSocket, grpc and exec, not none",
+        ),
+        (
+            "spec.predictor.model.livenessProbe",
+            {"tcpSocket": {"port": 8080}, "successThreshold": 2},
+            "spec.predictor.model.livenessProbe.successThreshold: must be 1",
+        ),
+        (
+            "spec.predictor.model.readinessProbe",
+            {"tcpSocket": {"port": 8080}, "failureThreshold": -1},
+            "spec.predictor.model.readinessProbe.failureThreshold: must be at least 1",
+        ),
+        (
+            "spec.predictor.topologySpreadConstraints",
+            [{"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "Never"}],
+            "spec.predictor.topologySpreadConstraints[0].whenUnsatisfiable: must be ScheduleAnyway or DoNotSchedule",
+        ),
+        ("spec.predictor.tolerations", [{"value": "x"}], "spec.predictor.tolerations[0].key: required with"),
+        (
+            "spec.predictor.annotations",
+            {"serving.kserve.io/autoscalerClass": "vpa"},
+            "spec.predictor.annotations[serving.kserve.io/autoscalerClass]: must be hpa, keda, none or external",
+        ),
+        (
+            "spec.predictor.autoScaling",
+            {"metrics": [{"type": "External", "external": {"metric": {"query": "x"}, "target": {"value": "1"}}}]},
+            "spec.predictor.autoScaling.metrics[0].type: External needs annotation",
+        ),
+        (
+            "spec.predictor.autoScaling",
+            {"metrics": [{"type": "Resource", "resource": {"name": "cpu", "target": {"type": "Utilization"}}}]},
+            "spec.predictor.autoScaling.metrics[0].resource.target.averageUtilization: must be from 1 to 100",
+        ),
         ("metadata.name", "9chat", "metadata.name: '9chat' must be lower-case"),
         ("metadata.annotations", {}, f"metadata.annotations[{DEPLOYMENT_MODE}]: spec.canary needs Standard"),
         ("kind", "Service", "kind: must be InferenceService, not 'Service'"),
@@ -117,5 +170,18 @@ def test_who_moves_between_stable_and_canary_may_do_so_twice() -> None:
     assert as_canary(as_canary(published)) == as_canary(published)
     assert as_stable(as_stable(as_canary(published))) == published
     plain = predictor("plain")
-    assert as_canary(plain) == as_stable(plain) == plain
-    assert SCALING not in plain["annotations"]
+    assert as_stable(as_canary(plain)) == as_stable(plain) == plain
+    assert as_canary(plain)["annotations"] == plain["annotations"]
+    assert SCALING in as_canary(published)["annotations"]
+
+
+def test_replicas_grow_and_do_not_shrink_below_the_least() -> None:
+    fewer = render("chat", "default", predictor("one", minReplicas=3, maxReplicas=2))
+    assert violations(fewer) == ["spec.predictor.maxReplicas: 2 is less than minReplicas"]
+
+
+@pytest.mark.parametrize("percent", [-1, 101])
+def test_knative_s_share_is_checked_because_nothing_else_does(percent: int) -> None:
+    knative = render("chat", "default", predictor("one", canaryTrafficPercent=percent), "Knative")
+    assert violations(knative) == [f"spec.predictor.canaryTrafficPercent: must be from 0 to 100, not {percent}"]
+    assert violations(render("chat", "default", predictor("one", canaryTrafficPercent=10), "Knative")) == []
