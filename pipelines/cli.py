@@ -293,6 +293,7 @@ def _mount() -> None:
     app.add_typer(serving.rollout_app, name="rollout")
     app.add_typer(serving.models_app, name="models")
     app.add_typer(importlib.import_module("pipelines.release_cli").release_app)
+    app.add_typer(importlib.import_module("pipelines.cluster_cli").app)
 
 
 _mount()

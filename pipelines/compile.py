@@ -62,32 +62,42 @@ def render(pipeline: GraphComponent, images: Callable[[str], str]) -> str:
         container = executor.get("container")
         if container:
             container["image"] = references[container["image"]]
-    return _dump(*filter(None, documents))
+    return dump_documents(*filter(None, documents))
 
 
 def render_local(pipeline: GraphComponent) -> str:
     """Compile a pipeline for KFP's local runner, which has no pods and should not try again what a person can see."""
-    specification, *_ = yaml.safe_load_all(render(pipeline, local_image))
+    specification, *_ = load_documents(render(pipeline, local_image))
     for component in [specification["root"], *specification["components"].values()]:
         for task in component.get("dag", {}).get("tasks", {}).values():
             task.pop("retryPolicy", None)
     for executor in specification["deploymentSpec"]["executors"].values():
         executor.get("container", {}).pop("resources", None)
-    return _dump(specification)
+    return dump_documents(specification)
 
 
 def read_specification(text: str) -> PipelineSpec:
     """Parse compiled YAML strictly: an unknown field is an error."""
-    specification, *_ = yaml.safe_load_all(text)
+    specification, *_ = load_documents(text)
     return ParseDict(specification, PipelineSpec())
 
 
 def read_platform(text: str) -> dict[str, KubernetesExecutorConfig]:
     """Parse what compiled YAML says of the steps' pods, by executor, as strictly."""
-    _, *documents = yaml.safe_load_all(text)
+    _, *documents = load_documents(text)
     platform = ParseDict(documents[0] if documents else {}, PlatformSpec())
     executors = platform.platforms["kubernetes"].deployment_spec.executors
     return {name: ParseDict(MessageToDict(fields), KubernetesExecutorConfig()) for name, fields in executors.items()}
+
+
+def load_documents(text: str | bytes) -> list[dict[str, Any]]:
+    """Read compiled YAML: the pipeline and, if there is one, what its pods need."""
+    return list(yaml.load_all(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader)))  # the same, ten times as fast
+
+
+def dump_documents(*documents: Mapping[str, Any]) -> str:
+    """Write documents of compiled YAML in the one form that is compared byte for byte."""
+    return yaml.safe_dump_all(documents, sort_keys=True, allow_unicode=True, width=120)
 
 
 def dangling_references(specification: Mapping[str, Any]) -> list[str]:
@@ -140,10 +150,6 @@ def check_compiled(folder: Path = COMPILED) -> None:
             f"{name} belongs to no pipeline" for name in left_over
         ]
         raise HeadraceError(f"{folder}: {'; '.join(problems)}; run `headrace compile` and commit the result")
-
-
-def _dump(*documents: Mapping[str, Any]) -> str:
-    return yaml.safe_dump_all(documents, sort_keys=True, allow_unicode=True, width=120)
 
 
 def _is_current(path: Path, name: str) -> bool:

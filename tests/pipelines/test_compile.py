@@ -24,6 +24,7 @@ from pipelines.compile import (
     check_compiled,
     compile_pipeline,
     dangling_references,
+    load_documents,
     load_pipeline,
     local_image,
     read_platform,
@@ -41,7 +42,7 @@ def committed(name: str) -> str:
 
 
 def specification(text: str) -> dict[str, Any]:
-    return next(yaml.safe_load_all(text))
+    return load_documents(text)[0]
 
 
 def containers(text: str) -> Iterator[dict[str, Any]]:
@@ -207,7 +208,7 @@ def test_a_step_sees_no_more_of_the_environment_than_it_needs() -> None:
 def test_what_kfp_runs_on_a_laptop_neither_waits_nor_tries_again() -> None:
     text = render_local(load_pipeline("release_line"))
     assert "retryPolicy" not in text
-    assert len(list(yaml.safe_load_all(text))) == 1
+    assert len(load_documents(text)) == 1
     assert load_component_from_text(text).component_spec.inputs.keys() == {"recipe", "environment", "schedule"}
 
 
