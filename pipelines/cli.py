@@ -289,6 +289,7 @@ def _ledger(name: str, home: Path) -> "Ledger":
 
 def _mount() -> None:
     serving = importlib.import_module("serving.cli")
+    app.add_typer(importlib.import_module("pipelines.gc").gc_app, name="gc")
     app.add_typer(serving.serve_app, name="serve")
     app.add_typer(serving.rollout_app, name="rollout")
     app.add_typer(serving.models_app, name="models")

@@ -61,7 +61,7 @@ def run_line(recipe: Recipe, environment: Environment, display: Display) -> Line
     home = Path(environment.home)
     began = time.monotonic()
     folder = home / "runs" / f"{datetime.now():%Y-%m-%d-%H%M%S}"
-    with _only_run(home), when_stopped(), _served(environment, display):
+    with only_run(home), when_stopped(), _served(environment, display):
         folder.mkdir(parents=True, exist_ok=True)
         arguments = {
             "recipe": _observed(recipe).parameter(),
@@ -90,7 +90,12 @@ def run_line(recipe: Recipe, environment: Environment, display: Display) -> Line
 
 
 @contextmanager
-def _only_run(home: Path) -> Iterator[None]:
+def only_run(home: Path) -> Iterator[None]:
+    """Keep every other run and sweep out of a home.
+
+    Raises:
+        HeadraceError: One is under way there.
+    """
     home.mkdir(parents=True, exist_ok=True)
     with (home / "run.lock").open("a+") as lock:
         try:

@@ -125,6 +125,29 @@ def set_aside(artifact: Path, home: Path) -> None:
         artifact.rename(damaged)
 
 
+def folders_used(log: Path, home: Path) -> set[Path]:
+    """Folders of the artifacts that a run made or reused, by its log."""
+    used: set[Path] = set()
+    for line in log.read_text("utf-8", "replace").splitlines():
+        if line.strip().startswith(DONE):
+            with contextlib.suppress(ValueError, LookupError):
+                used.add(Path(json.loads(line.strip().removeprefix(DONE))["report"]).parent)
+        elif match := _CACHED.search(line):
+            for entry in (home / "cache").glob(f"{match['key']}*.json"):
+                used |= task_folders(entry)
+    return used
+
+
+def task_folders(cached: Path) -> set[Path]:
+    """Folders of the artifacts that an entry of KFP's cache leads to; none if it cannot be read."""
+    try:
+        outputs = json.loads(cached.read_text("utf-8"))
+        uris = [output["uri"] for output in outputs.values() if isinstance(output, dict) and "uri" in output]
+    except (OSError, ValueError, AttributeError):
+        return set()
+    return {Path(uri).parent for uri in uris}
+
+
 def count_steps(specification: PipelineSpec) -> int:
     """Count the steps a pipeline would run if every condition held."""
 

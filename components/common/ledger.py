@@ -3,7 +3,8 @@
 An entry is canonical JSON stored under its own SHA-256 with put-if-absent, so parallel shards need no lock. It names
 the entries that made its inputs, so the chain runs from collection to the served revision like a commit history.
 Entries hold no clock and no path: the same work gives the same entry. What varies lies beside them: where copies of an
-artifact are (`locations/`) and when a dataset, model or publication was signed (`heads/`).
+artifact are (`locations/`), when a dataset, model or publication was signed (`heads/`), and, signed too, which copies
+were removed on purpose (`removals/`): one that is gone without such a record is found to be missing.
 
 Every artifact directory carries the entry that made it as `ledger.json`; its SHA-256 is the entry's name.
 """
@@ -27,6 +28,8 @@ from components.common.store import Store, open_store
 
 SIDECAR = "ledger.json"
 _HEAD = {"head", "entry", "signed_at", "public_key", "signature"}
+_REMOVAL = {"entry", "output", "uri", "number", "state", "reason", "signed_at", "public_key", "signature"}
+_REMOVED, _RESTORED = "removed", "restored"
 
 
 class DamagedArtifact(HeadraceError):
@@ -191,21 +194,38 @@ class Ledger:
                 self.store.delete(key)
         for output, uris in locations.items():
             for uri in uris:
-                data = canonical({"output": output, "uri": uri})
+                data = _place(output, uri)
                 self.store.write(_place_key(name, data), data, if_absent=True)
+                self.restore(name, output, uri)
         self.store.write(_entry_key(name), entry, if_absent=True)
         return name
 
     def sign_head(self, head: str, entry: str) -> None:
         """Sign that a version (`datasets/<name>/<hash>`, `models/…`, `publications/…`) was made by an entry."""
-        key = self._private_key()
-        statement = {"head": head, "entry": entry, "signed_at": datetime.now(UTC).isoformat(timespec="seconds")}
-        signed = {
-            **statement,
-            "public_key": _base64(key.public_key().public_bytes_raw()),
-            "signature": _base64(key.sign(canonical(statement))),
+        signed = self._sign({"head": head, "entry": entry, "signed_at": _now()})
+        self.store.write(f"ledger/heads/{head}.json", signed, if_absent=True)
+
+    def remove(self, entry: str, output: str, uri: str, reason: str) -> None:
+        """Sign that a copy is removed on purpose; its files may go now.
+
+        Args:
+            entry: The entry that made it.
+            output: Which of its outputs.
+            uri: Where the copy is.
+            reason: Why, for whoever looks for it later.
+        """
+        self._set_state(entry, output, uri, _REMOVED, reason)
+
+    def restore(self, entry: str, output: str, uri: str) -> None:
+        """Sign that a removed copy is there again; nothing happens to one that was not removed."""
+        self._set_state(entry, output, uri, _RESTORED, "")
+
+    def removals(self) -> Iterator[dict[str, str]]:
+        """The record of every copy that is removed, its signature unverified."""
+        latest = {
+            (record["entry"], record["output"], record["uri"]): record for _, record in self._removals() if record
         }
-        self.store.write(f"ledger/heads/{head}.json", canonical(signed), if_absent=True)
+        yield from (record for record in latest.values() if record["state"] == _REMOVED)
 
     def entries(self) -> Iterator[tuple[str, dict[str, Any]]]:
         """Every entry with its name; one that is not what was stored is left to `verify`."""
@@ -235,9 +255,16 @@ class Ledger:
             for name in stored
             if name not in entries
         ]
+        removed: dict[str, dict[tuple[str, str], bool]] = {}
+        for key, record in self._removals():
+            problems = list(self._verify_removal(key, record, entries))
+            findings += problems
+            if not problems:
+                place = (record["output"], record["uri"])
+                removed.setdefault(record["entry"], {})[place] = record["state"] == _REMOVED
         for name, entry in entries.items():
             findings += self._verify_links(name, entry, entries)
-            findings += self._verify_copies(name, entry, entries)
+            findings += self._verify_copies(name, entry, entries, removed.get(name, {}))
         for key, head in self._signed():
             findings += self._verify_head(key.removeprefix("ledger/heads/").removesuffix(".json"), head, entries)
         return findings
@@ -249,7 +276,22 @@ class Ledger:
 
     def _signed(self) -> Iterator[tuple[str, dict[str, str]]]:
         for key in self.store.list("ledger/heads/"):
-            yield key, _parse_head(self.store.read(key))
+            yield key, _parse_signed(self.store.read(key), _HEAD)
+
+    def _removals(self) -> Iterator[tuple[str, dict[str, str]]]:
+        for key in self.store.list("ledger/removals/"):
+            yield key, _parse_signed(self.store.read(key), _REMOVAL)
+
+    def _set_state(self, entry: str, output: str, uri: str, state: str, reason: str) -> None:
+        """Add to the signed history of a copy; the ledger is only ever added to, so nothing is replaced."""
+        folder = _removal_folder(entry, _place(output, uri))
+        history = list(self.store.list(folder))
+        seen = _parse_signed(self.store.read(history[-1]), _REMOVAL).get("state", "") if history else _RESTORED
+        if seen != state:
+            number = f"{len(history):06}"
+            statement = {"entry": entry, "output": output, "uri": uri, "number": number, "state": state}
+            signed = self._sign({**statement, "reason": reason, "signed_at": _now()})
+            self.store.write(f"{folder}{number}.json", signed, if_absent=True)
 
     def _verify_links(self, name: str, entry: dict[str, Any], entries: dict[str, dict[str, Any]]) -> Iterator[Finding]:
         for label, made in entry["inputs"].items():
@@ -260,16 +302,22 @@ class Ledger:
             elif parent and made["digest"] not in {out["digest"] for out in entries[parent]["outputs"].values()}:
                 yield Finding(subject, f"its digest is no output of the entry it names, {parent[:12]}")
 
-    def _verify_copies(self, name: str, entry: dict[str, Any], entries: dict[str, dict[str, Any]]) -> Iterator[Finding]:
+    def _verify_copies(
+        self, name: str, entry: dict[str, Any], entries: dict[str, dict[str, Any]], removed: dict[tuple[str, str], bool]
+    ) -> Iterator[Finding]:
         places = self.locations(name)
         if len(places) < sum(1 for _ in self._places(name)):
             yield Finding(f"{entry['stage']} ({name[:12]})", "a record of where its outputs are is damaged")
         for output, made in entry["outputs"].items():
             uris = [place["uri"] for place in places if place["output"] == output]
-            if not uris:
+            if not uris and output not in {kind for (kind, _), gone in removed.items() if gone}:
                 yield Finding(f"{entry['stage']} output {output}", "no copy of it is known")
             for uri in uris:
                 subject = f"{entry['stage']} output {output} at {uri}"
+                if removed.get((output, uri)):
+                    if not is_gone(uri):
+                        yield Finding(subject, "its removal was begun and not finished; run `headrace gc --delete`")
+                    continue
                 try:
                     files = _files_at(uri)
                 except HeadraceError as error:
@@ -284,22 +332,49 @@ class Ledger:
         if not head:
             yield Finding(name, "it is not a signed head any more")
             return
-        if not self._key_file.is_file():
-            yield Finding(name, f"the key that signed it, {self._key_file}, is missing")
-            return
-        public = self._private_key().public_key()
-        if head["public_key"] != _base64(public.public_bytes_raw()):
-            yield Finding(name, "it was signed with a key that is not this store's")
-            return
-        statement = {field: head[field] for field in ("head", "entry", "signed_at")}
-        try:
-            public.verify(base64.b64decode(head["signature"]), canonical(statement))
-        except (InvalidSignature, ValueError):
-            yield Finding(name, "its signature does not fit")
+        yield from self._verify_signature(name, head)
         if head["head"] != name:
             yield Finding(name, f"it is stored in the place of {head['head']}")
         if head["entry"] not in entries:
             yield Finding(name, f"its entry {head['entry'][:12]} is missing")
+
+    def _verify_removal(
+        self, key: str, removal: dict[str, str], entries: dict[str, dict[str, Any]]
+    ) -> Iterator[Finding]:
+        name = key.removeprefix("ledger/").removesuffix(".json")
+        if not removal:
+            yield Finding(name, "it is not a signed removal any more")
+            return
+        yield from self._verify_signature(name, removal)
+        place = _place(removal["output"], removal["uri"])
+        if key != f"{_removal_folder(removal['entry'], place)}{removal['number']}.json":
+            yield Finding(name, f"it is not stored in the place of {removal['uri']}")
+        if removal["entry"] not in entries:
+            yield Finding(name, f"its entry {removal['entry'][:12]} is missing")
+
+    def _verify_signature(self, name: str, signed: dict[str, str]) -> Iterator[Finding]:
+        if not self._key_file.is_file():
+            yield Finding(name, f"the key that signed it, {self._key_file}, is missing")
+            return
+        public = self._private_key().public_key()
+        if signed["public_key"] != _base64(public.public_bytes_raw()):
+            yield Finding(name, "it was signed with a key that is not this store's")
+            return
+        statement = {field: value for field, value in signed.items() if field not in ("public_key", "signature")}
+        try:
+            public.verify(base64.b64decode(signed["signature"]), canonical(statement))
+        except (InvalidSignature, ValueError):
+            yield Finding(name, "its signature does not fit")
+
+    def _sign(self, statement: dict[str, str]) -> bytes:
+        key = self._private_key()
+        return canonical(
+            {
+                **statement,
+                "public_key": _base64(key.public_key().public_bytes_raw()),
+                "signature": _base64(key.sign(canonical(statement))),
+            }
+        )
 
     def _private_key(self) -> Ed25519PrivateKey:
         if not self._key_file.is_file():
@@ -321,8 +396,20 @@ def _entry_key(name: str) -> str:
     return f"ledger/entries/{name[:2]}/{name}.json"
 
 
+def _place(output: str, uri: str) -> bytes:
+    return canonical({"output": output, "uri": uri})
+
+
 def _place_key(entry: str, place: bytes) -> str:
     return f"ledger/locations/{entry}/{sha256(place)[:16]}.json"
+
+
+def _removal_folder(entry: str, place: bytes) -> str:
+    return f"ledger/removals/{entry}/{sha256(place)[:16]}/"
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def _is_local(uri: str) -> bool:
@@ -333,14 +420,23 @@ def _base64(data: bytes) -> str:
     return base64.b64encode(data).decode()
 
 
-def _parse_head(data: bytes) -> dict[str, str]:
-    """Read a signed head; empty when it is damaged."""
+def _parse_signed(data: bytes, fields: set[str]) -> dict[str, str]:
+    """Read a signed record; empty when it is damaged."""
     try:
-        head = json.loads(data)
+        record = json.loads(data)
     except ValueError:
         return {}
-    whole = isinstance(head, dict) and head.keys() == _HEAD and all(isinstance(value, str) for value in head.values())
-    return head if whole else {}
+    whole = isinstance(record, dict) and record.keys() == fields
+    return record if whole and all(isinstance(value, str) for value in record.values()) else {}
+
+
+def is_gone(uri: str) -> bool:
+    """Whether nothing is left of a copy."""
+    if _is_local(uri):
+        folder = _folder(uri)
+        return not folder.is_dir() or not any(path.is_file() for path in folder.rglob("*"))
+    root, _, prefix = uri.rpartition("/")
+    return next(open_store(root).list(f"{prefix}/"), None) is None
 
 
 def _folder(uri: str) -> Path:

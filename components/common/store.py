@@ -11,6 +11,8 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -21,6 +23,15 @@ if TYPE_CHECKING:
 
 SINGLE_REQUEST_UPLOAD = 8 * 1024 * 1024
 """Bytes up to which Cloud Storage takes an object in one request."""
+
+
+@dataclass(frozen=True)
+class Stored:
+    """An object: its key, its size in bytes, when it was written."""
+
+    key: str
+    size: int
+    written: datetime
 
 
 class Store(Protocol):
@@ -45,6 +56,9 @@ class Store(Protocol):
 
     def list(self, prefix: str = "") -> Iterator[str]:
         """List the keys that begin with a prefix, sorted."""
+
+    def describe(self, prefix: str = "") -> "Iterator[Stored]":
+        """List the objects whose keys begin with a prefix, sorted by key."""
 
     def delete(self, key: str) -> None:
         """Delete an object; nothing happens when there is none."""
@@ -165,6 +179,12 @@ class FileStore:
         found = (path.relative_to(self.root).as_posix() for path in folder.rglob("*") if path.is_file())
         yield from sorted(key for key in found if key.startswith(prefix) and "/.partial-" not in f"/{key}")
 
+    def describe(self, prefix: str = "") -> Iterator[Stored]:
+        """See `Store.describe`."""
+        for key in self.list(prefix):
+            stat = (self.root / key).stat()
+            yield Stored(key, stat.st_size, datetime.fromtimestamp(stat.st_mtime, UTC))
+
     def delete(self, key: str) -> None:
         """See `Store.delete`."""
         (self.root / _checked(key)).unlink(missing_ok=True)
@@ -269,9 +289,14 @@ class CloudStore:
 
     def list(self, prefix: str = "") -> Iterator[str]:
         """See `Store.list`; Cloud Storage lists in order."""
+        for stored in self.describe(prefix):
+            yield stored.key
+
+    def describe(self, prefix: str = "") -> Iterator[Stored]:
+        """See `Store.describe`."""
         root = f"{self.prefix}/" if self.prefix else ""
         for blob in self._bucket.client.list_blobs(self._name, prefix=root + prefix):
-            yield blob.name.removeprefix(root)
+            yield Stored(blob.name.removeprefix(root), blob.size, blob.updated)
 
     def delete(self, key: str) -> None:
         """See `Store.delete`."""

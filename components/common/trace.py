@@ -67,10 +67,12 @@ def trace(ledger: Ledger, subject: str) -> Trace:
         went_into = _closure(list(notes), children)
     parents = {name: [made["entry"] for made in entry["inputs"].values()] for name, entry in entries.items()}
     order = _order(entries, parents)
+    removed = _removed(ledger)
 
     def links(names: Iterable[str]) -> list[Link]:
         chosen = sorted(set(names), key=order.__getitem__)
-        return [Link(name, entries[name]["stage"], tuple(heads.get(name, ())), notes.get(name, "")) for name in chosen]
+        said = {name: notes.get(name) or removed.get(name, "") for name in chosen}
+        return [Link(name, entries[name]["stage"], tuple(heads.get(name, ())), said[name]) for name in chosen]
 
     found = set(notes)
     made_from = set() if kind == "document" else _closure(named, parents)
@@ -82,6 +84,18 @@ def _heads_by_entry(ledger: Ledger) -> dict[str, list[str]]:
     for head in ledger.heads():
         heads.setdefault(head["entry"], []).append(head["head"])
     return heads
+
+
+def _removed(ledger: Ledger) -> dict[str, str]:
+    """Entries of which no copy is left because they were removed on purpose: when, and why."""
+    notes: dict[str, str] = {}
+    gone: dict[str, set[str]] = {}
+    for removal in ledger.removals():
+        notes[removal["entry"]] = f"removed {removal['signed_at'][:10]}: {removal['reason']}"
+        gone.setdefault(removal["entry"], set()).add(removal["uri"])
+    return {
+        name: note for name, note in notes.items() if {place["uri"] for place in ledger.locations(name)} <= gone[name]
+    }
 
 
 def _is_named(subject: str, name: str, entry: dict[str, Any], heads: Iterable[str]) -> bool:

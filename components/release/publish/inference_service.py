@@ -72,6 +72,7 @@ def run(model: Path, publication: Path, options: Publish, context: Context) -> O
             accompany(environment, options)
         raise
     accompany(environment, options)
+    check_stored(model, provenance, environment)  # nobody has removed it before it was asked for
     context.progress(1, 1, f"{revision} serves {share_of(rollout, revision)} %")
     record = {
         "service": options.name,

