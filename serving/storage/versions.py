@@ -43,8 +43,18 @@ def encrypt(store: Store, version: str, keys: Keys) -> str:
         for name in names:
             (sealed / name).parent.mkdir(parents=True, exist_ok=True)
             seal(plain / name, sealed / name, name, list(keys.values())[-1])
-        uri = upload_tree(store, sealed, f"{PREFIX}/{key}", last=PROVENANCE)
-    return uri.replace("://", SCHEME, 1)
+        upload_tree(store, sealed, f"{PREFIX}/{key}", last=PROVENANCE)
+    return encrypted_uri(store.uri, key)
+
+
+def encrypted_uri(store: str, key: str) -> str:
+    """Return the `storageUri` of the encrypted copy of a version.
+
+    Args:
+        store: URI of the store.
+        key: The version's key in it, `models/NAME/VERSION`.
+    """
+    return f"{store.replace('://', SCHEME, 1)}/{PREFIX}/{key}"
 
 
 def fetch(uri: str, folder: Path, keys: Keys) -> int:

@@ -45,6 +45,7 @@ def furnished(predictor: Manifest, options: Publish, environment: Environment) -
     )
     model = models.V1beta1ModelSpec(
         model_format=models.V1beta1ModelFormat(name=predictor["model"]["modelFormat"]["name"]),
+        runtime=options.runtime or None,
         **_probes(options.probes, knative),
         security_context=client.V1SecurityContext(
             run_as_non_root=True,

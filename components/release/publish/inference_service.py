@@ -9,7 +9,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from components.common.environment import Environment
-from components.common.errors import HeadraceError
+from components.common.errors import HeadraceError, UsageError
 from components.common.ledger import DamagedArtifact, artifact_files, canonical, entry_of, sha256
 from components.common.options import describe_validation
 from components.common.report import Report
@@ -21,6 +21,8 @@ from components.release.publish.cluster import furnished
 from components.release.publish.options import Publish
 from components.release.rollout import Rollout, connect
 from components.release.services import InferenceServices
+from serving.storage.versions import PREFIX as ENCRYPTED
+from serving.storage.versions import encrypted_uri
 
 
 class Provenance(BaseModel):
@@ -152,7 +154,7 @@ def wanted_manifest(
     resources = {"cpu": options.cpu, "memory": options.memory}
     predictor = render_predictor(
         name="",
-        storage_uri=f"{environment.store}/{key}",
+        storage_uri=_encrypted(key, environment) if options.encrypted else f"{environment.store}/{key}",
         replicas=options.replicas,
         resources={**resources, "nvidia.com/gpu": str(options.gpus)} if options.gpus else resources,
         arguments=options.arguments,
@@ -169,6 +171,18 @@ def wanted_manifest(
     if faults := violations(manifest):
         raise HeadraceError(f"the InferenceService for {origin['model']} is invalid: {'; '.join(faults)}")
     return manifest
+
+
+def _encrypted(key: str, environment: Environment) -> str:
+    if environment.serving.mode == "plane":
+        raise UsageError("publish.encrypted: the plane serves versions as they are; only a cluster decrypts them")
+    if not open_store(environment.store).exists(f"{ENCRYPTED}/{key}/provenance.json"):
+        version = key.partition("/")[2]
+        raise HeadraceError(
+            f"{environment.store}/{ENCRYPTED}/{key}: there is no encrypted copy of the version; make it with "
+            f"`headrace models encrypt {version} --keys FOLDER -e {environment.name}`"
+        )
+    return encrypted_uri(environment.store, key)
 
 
 def stable_of(service: str, environment: Environment) -> Manifest | None:

@@ -99,6 +99,14 @@ class Publish(Options):
     gpus: int = Field(0, ge=0, description="GPUs (nvidia.com/gpu) of a predictor.")
     replicas: int = Field(1, ge=1, description="Replicas that each revision has at least; the plane always runs one.")
     arguments: list[str] = Field([], description="Further command-line arguments of the model server.")
+    runtime: str = Field(
+        "",
+        pattern=r"^([a-z0-9]([-a-z0-9]*[a-z0-9])?)?$",
+        description="ServingRuntime of a cluster, such as headrace-vllm on GPUs; empty means the one for the format.",
+    )
+    encrypted: bool = Field(
+        False, description="On a cluster, serve the version's encrypted copy, which `headrace models encrypt` makes."
+    )
     read_only_root: bool = Field(
         True, description="On a cluster the model server's files cannot be changed, but for /tmp."
     )

@@ -267,10 +267,28 @@ def test_every_setting_makes_another_revision_and_the_network_none(cluster_of: C
             {"scaling": KEDA},
             {"placement": Placement(zones="any")},
             {"read_only_root": False},
+            {"runtime": "headrace-vllm"},
         )
     ]
     assert len(set(names)) == len(names)
     assert revision(cluster_of(), network=Network(policy=False)) == names[0]
+
+
+def test_an_encrypted_copy_is_served_where_a_cluster_decrypts_it(
+    laptop: Environment, cluster_of: Callable[..., Environment], tmp_path: Path
+) -> None:
+    with pytest.raises(UsageError, match="only a cluster decrypts"):
+        manifest(laptop, encrypted=True)
+    environment = cluster_of()
+    with pytest.raises(HeadraceError, match=f"`headrace models encrypt tiny/{'1' * 64} --keys FOLDER -e "):
+        manifest(environment, encrypted=True)
+    copy = tmp_path / "store/encrypted/models/tiny" / ("1" * 64)
+    copy.mkdir(parents=True)
+    (copy / "provenance.json").touch()
+    model = manifest(environment, encrypted=True, runtime="headrace-vllm")["spec"]["predictor"]["model"]
+    assert model["storageUri"] == f"file+enc://{copy}"
+    assert model["runtime"] == "headrace-vllm"
+    assert revision(environment, encrypted=True) != revision(environment)
 
 
 def test_the_stable_model_with_other_settings_is_changed_where_it_is(cluster_of: Callable[..., Environment]) -> None:
