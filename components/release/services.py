@@ -6,7 +6,6 @@ written twice without reading first, because the answer may be lost and not the 
 
 import json
 import os
-import ssl
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -94,9 +93,11 @@ class Api:
         try:
             answer = method(*arguments, **options, _request_timeout=_TIMEOUT)
         except client.ApiException as error:
+            if not error.status:  # The client library's way to say that TLS failed.
+                raise self._untrusted(error.reason.split("] ")[-1]) from error
             self._answered = True
             raise self._refusal(error) from error
-        except (urllib3.exceptions.HTTPError, ssl.SSLError) as error:
+        except urllib3.exceptions.HTTPError as error:
             raise self._unanswered(error) from error
         self._answered = True
         return answer
@@ -105,16 +106,16 @@ class Api:
         if self._on_plane:
             return Unanswered("the serving plane is not running; start it with `headrace serve up`")
         host = self.client.configuration.host
-        if isinstance(error, urllib3.exceptions.SSLError | ssl.SSLError):
-            return Refused(
-                0,
-                f"the certificate of the Kubernetes API at {host} is not accepted ({_cause(error)}); "
-                "put its authority into certificate-authority-data of the kubeconfig, and compare this machine's clock "
-                "(`date`)",
-            )
         return Unanswered(
             f"the Kubernetes API at {host} does not answer ({_cause(error)}); "
             "check the address in the kubeconfig, the network and the VPN, and run again: nothing is done twice"
+        )
+
+    def _untrusted(self, why: str) -> HeadraceError:
+        return Refused(
+            0,
+            f"the certificate of the Kubernetes API at {self.client.configuration.host} is not accepted ({why}); put "
+            "its authority into certificate-authority-data of the kubeconfig, and compare this machine's clock (`date`)",
         )
 
     def _refusal(self, error: client.ApiException) -> HeadraceError:
