@@ -115,7 +115,7 @@ class Api:
         return Refused(
             0,
             f"the certificate of the Kubernetes API at {self.client.configuration.host} is not accepted ({why}); put "
-            "its authority into certificate-authority-data of the kubeconfig, and compare this machine's clock (`date`)",
+            "its authority into certificate-authority-data of the kubeconfig, and compare the clocks (`date`)",
         )
 
     def _refusal(self, error: client.ApiException) -> HeadraceError:
