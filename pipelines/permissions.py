@@ -35,7 +35,7 @@ def cluster_table(manifests: Path = MANIFESTS) -> str:
             for rule in roles[namespace, binding["roleRef"]["name"]]:
                 for objects, subject in itertools.product(_objects(rule), subjects):
                     granted.setdefault((namespace, objects), {}).setdefault(subject, []).extend(rule["verbs"])
-    columns = sorted(who, key=lambda name: (not name.startswith("`"), name))
+    columns = sorted(who, key=_people_last)
     rows = [
         [namespace, objects, *(_verbs(cells.get(column, [])) for column in columns)]
         for (namespace, objects), cells in sorted(granted.items())
@@ -52,14 +52,13 @@ def bucket_table(manifests: Path = MANIFESTS) -> str:
         found = _PREFIX.search(binding.get("condition", {}).get("expression", ""))
         if role and found:
             for member in binding["members"]:
-                account = member["memberFrom"]["serviceAccountRef"]["name"]
-                granted.setdefault(found[1], {}).setdefault(account, []).append(role)
-    accounts = sorted({account for grants in granted.values() for account in grants})
+                granted.setdefault(found[1], {}).setdefault(_member(member), []).append(role)
+    accounts = sorted({account for grants in granted.values() for account in grants}, key=_people_last)
     rows = [
         [f"`{prefix}`", *("; ".join(grants.get(account, ["–"])) for account in accounts)]
         for prefix, grants in sorted(granted.items())
     ]
-    return _table(["objects below", *(f"`{name}`" for name in accounts)], rows)
+    return _table(["objects below", *accounts], rows)
 
 
 def _documents(manifests: Path, pattern: str) -> Iterator[Any]:
@@ -73,6 +72,16 @@ def _place(item: Mapping[str, Any]) -> tuple[str, str]:
 
 def _who(subject: Mapping[str, str]) -> str:
     return f"`{subject['name']}`" if subject["kind"] == "ServiceAccount" else f"group {subject['name']}"
+
+
+def _member(member: Mapping[str, Any]) -> str:
+    if "member" in member:
+        return member["member"].replace(":", " ")
+    return f"`{member['memberFrom']['serviceAccountRef']['name']}`"
+
+
+def _people_last(who: str) -> tuple[bool, str]:
+    return not who.startswith("`"), who
 
 
 def _objects(rule: Mapping[str, list[str]]) -> Iterator[str]:

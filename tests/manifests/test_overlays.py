@@ -171,6 +171,8 @@ def test_nobody_changes_the_ledger_and_the_bucket_forgets_everything_else(render
     assert spec["encryption"]["kmsKeyRef"]["external"].startswith("projects/")
     prefixes: dict[str, set[str]] = {}
     for binding in policy["spec"]["bindings"]:
+        people = {member["member"] for member in binding["members"] if "member" in member}
+        assert people <= {f"group:headrace-{name}-release-managers@example.com"}
         role = binding["role"].removeprefix("roles/storage.")
         if "condition" not in binding:
             assert role == "legacyBucketReader"  # lists names, reads nothing
