@@ -33,6 +33,7 @@ from pipelines.cluster_facts import (
 )
 from pipelines.compile import COMPILED, PIPELINES
 from pipelines.doctor import Finding, Mark
+from pipelines.kubeflow import VARIABLES
 from pipelines.release import LOCK, RELEASES, read_lock
 
 KUBERNETES = (1, 28)
@@ -56,9 +57,15 @@ _SERVICES = "inferenceservices.serving.kserve.io"
 _ROUTES = "httproutes.gateway.networking.k8s.io"
 
 _CHANGES = ("get", "list", "create", "update", "patch")
+_DIAGNOSIS = (("pods", ("list",)), ("events", ("list",)), ("deployments.apps", ("list",)), ("pods/log", ("get",)))
 _NEEDS: dict[str, tuple[tuple[str, tuple[str, ...]], ...]] = {
-    "publish": ((_SERVICES, _CHANGES), ("pods", ("list",))),
-    "advance": ((_SERVICES, ("get", "list", "update", "patch")), ("pods", ("list",))),
+    "publish": (
+        (_SERVICES, _CHANGES),
+        ("poddisruptionbudgets.policy", ("get", "create", "update")),
+        ("networkpolicies.networking.k8s.io", ("get", "create", "update")),
+        *_DIAGNOSIS,
+    ),
+    "progress": ((_SERVICES, ("get", "list", "update")), *_DIAGNOSIS),
 }
 """What a step needs in the serving namespace; a step that is not here needs nothing of the cluster."""
 
@@ -103,8 +110,8 @@ def definitions(environment: Environment) -> list[Definition]:
 
 
 def own_needs(environment: Environment) -> list[Permission]:
-    """What the person or the CI job at this command must be allowed: to look at rollouts and to change them."""
-    return _permissions_of("publish", environment)
+    """What the person or the CI job at this command must be allowed: to look at rollouts and to move them."""
+    return _permissions_of("progress", environment)
 
 
 def accounts(environment: Environment) -> list[Account]:
@@ -132,8 +139,8 @@ def _steps(pipeline: str) -> set[str]:
 
 
 def _scales_with_keda(environment: Environment) -> bool:
-    publish = load_recipe(environment.recipe, environment.overrides).release.publish
-    return "keda" in {str(value) for value in publish.model_dump().values()}
+    recipe = load_recipe(environment.recipe, environment.overrides)
+    return recipe.release.publish.scaling.autoscaler == "keda"
 
 
 def _secrets_of(environment: Environment) -> dict[str, str]:
@@ -595,7 +602,7 @@ def _services(facts: Facts) -> Iterator[Finding]:
     elif not answer.status:
         yield _bad(f"KFP API: {answer.reason}", "see kubeflow.host and kubeflow.auth, the VPN, and Kubeflow's ingress")
     elif answer.status == 401:
-        variable = {"token": "HEADRACE_KFP_TOKEN", "cookie": "HEADRACE_KFP_COOKIE"}.get(kubeflow.auth)
+        variable = VARIABLES.get(kubeflow.auth)
         fix = f"put a new {kubeflow.auth} into {variable}" if variable else "set kubeflow.auth to token or cookie"
         yield _bad(f"the KFP API at {kubeflow.host} does not know you ({answer.reason})", fix)
     elif answer.status == 403:

@@ -26,6 +26,7 @@ from components.common.environment import Environment, Kubeflow, Serving
 from components.common.errors import HeadraceError
 from components.common.store import open_store
 from components.release.services import configuration
+from pipelines.kubeflow import VARIABLES
 
 KSERVE = "kserve"
 """Namespace that KServe's controller and its configuration live in."""
@@ -318,10 +319,10 @@ def kubeflow_headers(kubeflow: Kubeflow) -> dict[str, str]:
     Raises:
         HeadraceError: The environment variable that should hold it is empty.
     """
-    variable = {"token": "HEADRACE_KFP_TOKEN", "cookie": "HEADRACE_KFP_COOKIE"}.get(kubeflow.auth)
+    variable = VARIABLES.get(kubeflow.auth)
     if variable is None:
         return {}
-    secret = os.environ.get(variable, "")
+    secret = os.environ.get(variable, "").strip()
     if not secret:
         raise HeadraceError(f"{variable} is not set; kubeflow.auth is {kubeflow.auth}")
     return {"Authorization": f"Bearer {secret}"} if kubeflow.auth == "token" else {"Cookie": secret}
