@@ -1,5 +1,7 @@
 """Logs of a run's pods, through the Kubernetes API."""
 
+import contextlib
+import json
 from collections.abc import Iterator
 
 import urllib3
@@ -7,9 +9,11 @@ from kubernetes import client
 
 from components.common.environment import Environment
 from components.common.errors import HeadraceError, UsageError
+from components.common.step import DONE, ERROR, PROGRESS
 from components.release.services import Api, Refused
 from pipelines.kubeflow import Run, Task
 
+_MARKED = {ERROR: "error: {message}", PROGRESS: "{done}/{total} {note}", DONE: "done; report: {report}"}
 _CONTAINER = "main"
 """Container of a step's pod in which the step runs; the others are the workflow's own."""
 
@@ -48,7 +52,7 @@ def read_logs(run: Run, environment: Environment, step: str = "", follow: bool =
             gone.append(pod)
             continue
         yield f"── {name} ({pod})"
-        yield from _lines(answer)
+        yield from map(_readable, _lines(answer))
     if len(gone) == len(pods):
         steps = ", ".join(task.name for task in tasks) or "no step"
         what = f"its pods are gone from {namespace}" if gone else "it had no pod: reused from a cache, or not begun"
@@ -65,6 +69,15 @@ def _chosen(run: Run, step: str) -> list[Task]:
         known = ", ".join(task.name for task in run.tasks) or "none yet"
         raise UsageError(f"{run.name} has no step {step!r}; it has {known}")
     return chosen
+
+
+def _readable(line: str) -> str:
+    """What a step says to whoever drives the run, as a person would say it."""
+    for marker, template in _MARKED.items():
+        if line.startswith(marker):
+            with contextlib.suppress(ValueError, KeyError, TypeError):
+                return template.format_map(json.loads(line.removeprefix(marker)))
+    return line
 
 
 def _lines(answer: urllib3.HTTPResponse) -> Iterator[str]:

@@ -25,7 +25,7 @@ from components.common.errors import HeadraceError, UsageError
 from components.common.ledger import canonical, sha256
 from components.common.options import read_yaml
 from components.common.step import IMAGES, VERSION, image_reference
-from pipelines.compile import COMPILED, PIPELINES, check_compiled, compile_pipeline
+from pipelines.compile import COMPILED, PIPELINES, check_compiled, compile_pipeline, load_documents
 from pipelines.diff import Change, compare_releases, describe
 
 RELEASES = Path(__file__).parent / "releases"
@@ -58,7 +58,7 @@ class Release:
     @cached_property
     def specifications(self) -> dict[str, list[Any]]:
         """The pipelines' YAML documents, parsed."""
-        return {name: list(yaml.safe_load_all(text)) for name, text in self.pipelines.items()}
+        return {name: load_documents(text) for name, text in self.pipelines.items()}
 
 
 def read_lock(path: Path) -> dict[str, str]:

@@ -9,8 +9,7 @@ from components.common.errors import HeadraceError, UsageError
 from components.common.ledger import canonical, sha256
 from pipelines.cron import Cron
 from pipelines.kubeflow import Kfp, Recurring
-from pipelines.release import RELEASES
-from pipelines.submit import arguments
+from pipelines.submit import arguments, release_file
 
 MARK = "headrace "
 """How the description of a recurring run begins that these functions made; others are left alone."""
@@ -134,10 +133,10 @@ def _carry_out(steps: Iterable[Step], kfp: Kfp) -> list[str]:
     for step in steps:
         if step.wanted and step.action != "keep":
             want = step.wanted
-            # Created before the old one goes, so that no time is missed; max_concurrency keeps two from running at once
-            # only within one, hence paused until the old one is gone.
+            # Created before the old one goes, so that nothing is lost half-way, and paused until then, so that no run
+            # starts twice.
             enabled = any(found.enabled for found in step.seen)
-            kfp.upload(want.pipeline, want.version, RELEASES / want.version / f"{want.pipeline}.yaml")
+            kfp.upload(want.pipeline, want.version, release_file(want.pipeline, want.version))
             if not any(found.description == want.description for found in step.seen):
                 kfp.create_recurring(
                     want.name,

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -11,7 +12,7 @@ from components.common.errors import GateHold, HeadraceError, UsageError
 from components.common.recipes import load_recipe
 from pipelines.compile import load_documents
 from pipelines.kubeflow import SUCCEEDED, Kfp, Run, Task
-from pipelines.release import RELEASES
+from pipelines.release import RELEASES, read_release
 
 GIVEN = ("recipe", "environment", "schedule")
 """Parameters that nobody types."""
@@ -20,22 +21,21 @@ _POLL = 5.0
 _WORKING, _WELL = ("RUNNING", "PENDING"), ("SUCCEEDED", "SKIPPED")
 
 
-def signature(pipeline: str, version: str) -> dict[str, Any]:
-    """The parameters of a pipeline of a release, from its file.
+def release_file(pipeline: str, version: str) -> Path:
+    """The YAML of a pipeline of a release, every byte of which was verified.
 
     Raises:
         UsageError: The release is not here, or has no such pipeline.
+        HeadraceError: The release was changed since it was cut.
     """
-    folder = RELEASES / version
-    path = folder / f"{pipeline}.yaml"
-    if not path.is_file():
-        if not version or not folder.is_dir():
-            what = f"the release {version} is not in {RELEASES}" if version else "the environment has no release"
-            raise UsageError(f"{what}; cut one with `headrace cut`, put it there with `headrace promote`, or pull")
-        known = ", ".join(sorted(file.stem for file in folder.glob("*.yaml") if "." not in file.stem))
-        raise UsageError(f"release {version} has no pipeline {pipeline!r}; it has {known}")
-    specification = load_documents(path.read_text("utf-8"))[0]
-    return specification["root"].get("inputDefinitions", {}).get("parameters", {})
+    if not version:
+        raise UsageError("the environment has no release; cut one with `headrace cut` and put it there")
+    release = read_release(version, RELEASES)
+    if pipeline not in release.pipelines:
+        raise UsageError(
+            f"release {version} has no pipeline {pipeline!r}; it has {', '.join(sorted(release.pipelines))}"
+        )
+    return release.folder / f"{pipeline}.yaml"
 
 
 def arguments(
@@ -53,7 +53,8 @@ def arguments(
     Raises:
         UsageError: The recipe or an override is wrong, or a parameter is missing.
     """
-    parameters = signature(pipeline, environment.release)
+    specification, *_ = load_documents(release_file(pipeline, environment.release).read_text("utf-8"))
+    parameters = specification["root"].get("inputDefinitions", {}).get("parameters", {})
     own = {}
     changes = list(environment.overrides)
     for override in overrides:
@@ -74,7 +75,7 @@ def arguments(
 def submit(kfp: Kfp, pipeline: str, environment: Environment, recipe: str = "", overrides: Sequence[str] = ()) -> Run:
     """Start a run of the environment's release, uploading it if it is not there."""
     given = arguments(pipeline, environment, recipe, overrides)
-    kfp.upload(pipeline, environment.release, RELEASES / environment.release / f"{pipeline}.yaml")
+    kfp.upload(pipeline, environment.release, release_file(pipeline, environment.release))
     return kfp.submit(pipeline, environment.release, given)
 
 

@@ -3,6 +3,7 @@
 import json
 import threading
 from collections.abc import Callable, Iterator
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -14,34 +15,36 @@ from typer.testing import CliRunner, Result
 from components.common.environment import Environment, load_environment
 from components.common.errors import GateHold, HeadraceError, UsageError
 from components.common.step import IMAGES
-from pipelines import kubeflow, schedule, submit
+from pipelines import kubeflow, submit
 from pipelines.cli import app
 from pipelines.compile import compile_pipeline
 from pipelines.kubeflow import Kfp, Recurring
+from pipelines.release import write_release
 from pipelines.schedule import MARK, compare, wanted
 
-OLD, NEW = "2026.11.01-0123456789ab", "2026.11.08-ba9876543210"
-LOCK = {image: f"registry.example.com/headrace/{image}@sha256:{'0123456789abcdef' * 4}" for image in IMAGES}
+DIGEST = "0123456789abcdef" * 4
+LOCK = {image: f"registry.example.com/headrace/{image}@sha256:{DIGEST}" for image in IMAGES}
 
 
 @pytest.fixture(scope="session")
-def releases(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two releases of the current pipelines; the second has other images."""
+def releases(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, str]:
+    """Two releases of the current pipelines, the second with other images: their folder and names."""
     folder = tmp_path_factory.mktemp("releases")
-    for name in ("prepare_data", "release_line", "release_model"):
-        text = compile_pipeline(name, LOCK.__getitem__)
-        for version, digit in ((OLD, "a"), (NEW, "b")):
-            (folder / version).mkdir(exist_ok=True)
-            (folder / version / f"{name}.yaml").write_text(text.replace("0123456789abcdef", digit * 16), "utf-8")
-    return folder
+    old = {name: compile_pipeline(name, LOCK.__getitem__) for name in ("prepare_data", "release_line", "release_model")}
+    new = {name: text.replace(DIGEST, "b" * 64) for name, text in old.items()}
+    lock = {name: reference.replace(DIGEST, "b" * 64) for name, reference in LOCK.items()}
+    names = [
+        write_release(old, LOCK, folder, date(2026, 11, 1)).name,
+        write_release(new, lock, folder, date(2026, 11, 8)).name,
+    ]
+    return folder, *names
 
 
 @pytest.fixture
-def state(monkeypatch: pytest.MonkeyPatch, releases: Path) -> State:
+def state(monkeypatch: pytest.MonkeyPatch, releases: tuple[Path, str, str]) -> State:
     monkeypatch.setattr(kubeflow, "_PAUSES", (0.0, 0.0))
     monkeypatch.setattr(submit, "_POLL", 0.01)
-    for module in (submit, schedule):
-        monkeypatch.setattr(module, "RELEASES", releases)
+    monkeypatch.setattr(submit, "RELEASES", releases[0])
     return State(multi_user=True)
 
 
@@ -51,13 +54,15 @@ def logs() -> dict[str, str]:
 
 
 @pytest.fixture
-def place(state: State, logs: dict[str, str], tmp_path: Path) -> Iterator[Callable[..., str]]:
+def place(
+    state: State, releases: tuple[Path, str, str], logs: dict[str, str], tmp_path: Path
+) -> Iterator[Callable[..., str]]:
     """Write the environment's file."""
     with serving([*Api(state).routes(), *Pods(logs).routes()]) as url:
         fields = load_environment("dev").model_dump(mode="json")
         fields["kubeflow"] |= {"host": f"{url}/pipeline", "auth": "none"}
         fields["serving"]["api"] = url
-        fields["release"] = OLD
+        fields["release"] = releases[1]
         fields["schedules"] = [
             {"name": "nightly-release", "pipeline": "release_line", "cron": "0 0 2 * * *", "recipe": "quick"},
             {"name": "weekly-data", "pipeline": "prepare_data", "cron": "0 0 3 * * 1"},
@@ -103,7 +108,7 @@ def test_submit_uploads_the_release_once_and_starts_a_run(headrace: Callable[...
     assert not {"kubeflow", "release", "policy"} & parameters["environment"].keys()
     assert default["runtime_config"]["parameters"]["recipe"]["name"] == "default"
     [release] = state.versions.values()
-    assert release["display_name"] == OLD
+    assert release["display_name"].startswith("2026.11.01-")
     dataset = headrace("submit", "release_model", "dataset=gs://b/datasets/d/1")
     assert said(dataset)
     assert list(state.runs.values())[-1]["runtime_config"]["parameters"]["dataset"] == "gs://b/datasets/d/1"
@@ -116,7 +121,7 @@ def test_submit_uploads_the_release_once_and_starts_a_run(headrace: Callable[...
         (["submit", "release_model"], {}, r"needs dataset; write `headrace submit release_model dataset=VALUE`"),
         (["submit", "release_line", "model.tune.epoch=2"], {}, "did you mean epochs"),
         (["submit", "release_line"], {"release": ""}, "the environment has no release; cut one"),
-        (["submit", "release_line"], {"release": "2020.01.01-x"}, "the release 2020.01.01-x is not in"),
+        (["submit", "release_line"], {"release": "2020.01.01-x"}, "there is no release '2020.01.01-x' in"),
         (["logs", "nope"], {}, "there is no run 'nope'"),
         (["schedule", "pause", "nope"], {}, "there is no schedule 'nope'; there: none"),
         (
@@ -215,16 +220,17 @@ def test_recurring_runs_of_others_are_left_alone(headrace: Callable[..., Result]
 
 
 def test_promotion_moves_only_the_pipelines_own_recurring_runs(
-    headrace: Callable[..., Result], place: Callable[..., str], state: State
+    headrace: Callable[..., Result], place: Callable[..., str], releases: tuple[Path, str, str]
 ) -> None:
+    _, old, new = releases
     said(headrace("schedule", "apply"))
     said(headrace("schedule", "resume", "nightly-release"))
     kfp = Kfp(environment(place))
-    assert kfp.move_schedules("release_line", NEW) == ["replaced nightly-release, running"]
-    assert kfp.move_schedules("release_line", NEW) == []
-    assert kfp.move_schedules("release_model", NEW) == []
+    assert kfp.move_schedules("release_line", new) == ["replaced nightly-release, running"]
+    assert kfp.move_schedules("release_line", new) == []
+    assert kfp.move_schedules("release_model", new) == []
     versions = {found.name: (found.version, found.enabled) for found in kfp.recurring()}
-    assert versions == {"nightly-release": (NEW, True), "weekly-data": (OLD, False)}
+    assert versions == {"nightly-release": (new, True), "weekly-data": (old, False)}
 
 
 def test_what_was_interrupted_is_finished(headrace: Callable[..., Result], state: State) -> None:
@@ -243,12 +249,13 @@ def test_what_was_interrupted_is_finished(headrace: Callable[..., Result], state
 def test_the_difference_is_a_pure_function(place: Callable[..., str], state: State) -> None:
     wants = wanted(environment(place))
     seen = [
-        Recurring("1", want.name, want.pipeline, OLD, want.cron.expression, want.description, True) for want in wants
+        Recurring("1", want.name, want.pipeline, want.version, want.cron.expression, want.description, True)
+        for want in wants
     ]
     assert [step.action for step in compare(wants, seen)] == ["keep", "keep"]
     assert [step.action for step in compare(wants, [])] == ["create", "create"]
     assert [step.action for step in compare([], seen)] == ["delete", "delete"]
-    double = Recurring("2", seen[0].name, seen[0].pipeline, OLD, "", f"{MARK}other", True)
+    double = Recurring("2", seen[0].name, seen[0].pipeline, "", "", f"{MARK}other", True)
     assert [step.action for step in compare(wants, [*seen, double])] == ["replace", "keep"]
 
 
@@ -265,7 +272,7 @@ def test_runs_are_listed_for_people_and_programs(headrace: Callable[..., Result]
     assert lines[3].split()[4] == "failed"
     assert [line.split()[0] for line in said(headrace("runs", "--pipeline", "prepare_data"))[1:]] == [second]
     [failed] = json.loads(headrace("runs", "--failed", "--json").stdout)
-    assert (failed["id"], failed["state"], failed["release"]) == (first, "FAILED", OLD)
+    assert (failed["id"], failed["state"], failed["release"][:10]) == (first, "FAILED", "2026.11.01")
 
 
 def test_logs_come_from_the_pods_that_are_left(
@@ -281,13 +288,15 @@ def test_logs_come_from_the_pods_that_are_left(
     assert "no log of tune is left: its pods are gone from headrace-dev; Kubeflow may have archived it" in str(
         gone.exception
     )
-    logs[f"{run}-system-container-impl-tune"] = "step 1\n손실 0.5\n::error {}"
+    logs[f"{run}-system-container-impl-tune"] = (
+        'step 1\n::progress {"done": 1, "total": 9, "note": "손실 0.5"}\n::error {'
+    )
     logs[f"{run}-system-container-impl-ingest"] = "read 12\n"
     assert said(headrace("logs", run)) == [
         f"── tune ({run}-system-container-impl-tune)",
         "step 1",
-        "손실 0.5",
-        "::error {}",
+        "1/9 손실 0.5",
+        "::error {",
     ]
     assert said(headrace("logs", run, "--step", "ingest", "--follow"))[1:] == ["read 12"]
     wrong = headrace("logs", run, "--step", "tuna")
