@@ -281,7 +281,7 @@ def _rejected(evidence: Evidence) -> Iterator[str]:
         if failure.get("reason") == "NoSupportingRuntime":
             yield (
                 "KServe has no runtime for the model's format; install one that lists it under supportedModelFormats "
-                "(`kubectl get clusterservingruntimes`)"
+                "(`kubectl get clusterservingruntimes`), or name another in publish.runtime"
             )
         elif failure.get("message"):
             yield f"KServe could not load the model: {_plain(failure['message'])}"
