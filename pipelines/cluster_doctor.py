@@ -21,6 +21,7 @@ from pipelines.cluster_facts import (
     CONTROLLER,
     KSERVE,
     LEDGER_SECRET,
+    MODEL_SECRET,
     NODES,
     NOTIFY_SECRET,
     STORAGE_CLASSES,
@@ -143,11 +144,13 @@ def _scales_with_keda(environment: Environment) -> bool:
     return recipe.release.publish.scaling.autoscaler == "keda"
 
 
-def _secrets_of(environment: Environment) -> dict[str, str]:
-    """Secrets by name, and what becomes of a run without them."""
-    wanted = {LEDGER_SECRET: "the ledger's heads cannot be signed"}
+def _secrets_of(environment: Environment) -> dict[tuple[str, str], tuple[Mark, str]]:
+    """Secrets by namespace and name, how much it matters that one is missing, and what becomes of a run without it."""
+    pipelines = environment.kubeflow.namespace or "kubeflow"
+    wanted = {(pipelines, LEDGER_SECRET): (Mark.BAD, "the ledger's heads cannot be signed")}
     if environment.notify.channels:
-        wanted[NOTIFY_SECRET] = "nobody hears of a failed run"
+        wanted[pipelines, NOTIFY_SECRET] = (Mark.BAD, "nobody hears of a failed run")
+    wanted[environment.serving.namespace, MODEL_SECRET] = (Mark.UNSURE, "encrypted model versions cannot be served")
     return wanted
 
 
@@ -160,7 +163,7 @@ def paths(environment: Environment) -> dict[str, bool]:
         wanted[_gateway_path(parent)] = False
     for namespace in _namespaces_of(environment):
         wanted |= {_namespace(namespace): False, _quotas(namespace): False}
-    wanted |= {_secret(environment, name): True for name in _secrets_of(environment)}
+    wanted |= {_secret(*place): True for place in _secrets_of(environment)}
     return wanted | {_account_path(account): False for account in accounts(environment)}
 
 
@@ -176,8 +179,8 @@ def _quotas(namespace: str) -> str:
     return f"{_namespace(namespace)}/resourcequotas"
 
 
-def _secret(environment: Environment, name: str) -> str:
-    return f"{_namespace(environment.kubeflow.namespace or 'kubeflow')}/secrets/{name}"
+def _secret(namespace: str, name: str) -> str:
+    return f"{_namespace(namespace)}/secrets/{name}"
 
 
 def _account_path(account: Account) -> str:
@@ -542,15 +545,14 @@ def _missing(facts: Facts, namespace: str) -> bool:
 
 
 def _secrets(facts: Facts) -> Iterator[Finding]:
-    namespace = facts.environment.kubeflow.namespace or "kubeflow"
-    if _missing(facts, namespace):
-        return
-    for name, harm in _secrets_of(facts.environment).items():
-        answer, what = facts.answers[_secret(facts.environment, name)], f"secret {namespace}/{name}"
+    for (namespace, name), (mark, harm) in _secrets_of(facts.environment).items():
+        if _missing(facts, namespace):
+            continue
+        answer, what = facts.answers[_secret(namespace, name)], f"secret {namespace}/{name}"
         if answer.ok:
             yield _good(f"{what} exists")
         elif answer.status == 404:
-            yield _bad(f"{what} does not exist", f"make it: without it {harm}")
+            yield Finding(f"{what} does not exist", mark, f"make it: without it {harm}")
         else:
             yield _unseen(what, f"get secrets/{name} in {namespace}", answer)
 

@@ -37,6 +37,7 @@ NODES = "/api/v1/nodes"
 STORAGE_CLASSES = "/apis/storage.k8s.io/v1/storageclasses"
 LEDGER_SECRET = "headrace-ledger"
 NOTIFY_SECRET = "headrace-notify"
+MODEL_SECRET = "headrace-model-key"
 
 _METADATA = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
 _SECONDS = 10

@@ -114,8 +114,9 @@ def furnish(cluster: Cluster) -> None:
             status={"allocatable": offered, "capacity": offered, "conditions": conditions},
         )
         cluster.patch(node(f"doctor-{pool}"), {"spec": {"taints": taints}})  # the server has added its own
-    for secret in ("headrace-ledger", "headrace-notify"):
-        cluster.create(in_(PIPELINES, "secrets", secret), "v1", "Secret", stringData={"key": "never to be read"})
+    secrets = ((PIPELINES, "headrace-ledger"), (PIPELINES, "headrace-notify"), (SERVING, "headrace-model-key"))
+    for namespace, secret in secrets:
+        cluster.create(in_(namespace, "secrets", secret), "v1", "Secret", stringData={"key": "never to be read"})
     identity = {"annotations": {"iam.gke.io/gcp-service-account": "x@y.iam.gserviceaccount.com"}}
     for namespace, account in ((SERVING, "predictor"), (PIPELINES, "release"), (PIPELINES, "data")):
         cluster.create(in_(namespace, "serviceaccounts", account), "v1", "ServiceAccount", metadata=identity)
@@ -379,6 +380,12 @@ BROKEN: dict[str, tuple[str, Change, Mark, str]] = {
         removed(in_(PIPELINES, "secrets", "headrace-notify")),
         Mark.BAD,
         f"secret {PIPELINES}/headrace-notify does not exist",
+    ),
+    "no model key": (
+        in_(SERVING, "secrets", "headrace-model-key"),
+        removed(in_(SERVING, "secrets", "headrace-model-key")),
+        Mark.UNSURE,
+        f"secret {SERVING}/headrace-model-key does not exist",
     ),
     "no account": (
         in_(PIPELINES, "serviceaccounts", "release"),
