@@ -58,8 +58,8 @@ class Pipelines(Protocol):
     def upload(self, pipeline: str, version: str, path: Path) -> object:
         """Upload a version; nothing happens if it is there already."""
 
-    def move_schedules(self, pipeline: str, version: str) -> object:
-        """Have the pipeline's recurring runs run this version."""
+    def move_schedules(self, pipeline: str, version: str) -> Sequence[str]:
+        """Have the pipeline's recurring runs run this version; says what was done."""
 
 
 @dataclass(frozen=True)
@@ -418,5 +418,5 @@ def _commit_on_branch(promotion: Promotion, branch: str) -> Check:
 
 def _move_schedules(promotion: Promotion, report: Report) -> None:
     for name in promotion.release.pipelines:
-        promotion.target.pipelines.move_schedules(name, promotion.release.version)
-    report(Check(f"recurring runs in {promotion.target.name} run {promotion.release.version}"))
+        for done in promotion.target.pipelines.move_schedules(name, promotion.release.version):
+            report(Check(f"{promotion.target.name}: {done}"))

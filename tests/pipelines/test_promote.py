@@ -46,10 +46,12 @@ class Kubeflow:
         self._refuse("upload")
         self.versions[pipeline, version] = path.read_bytes()
 
-    def move_schedules(self, pipeline: str, version: str) -> None:
+    def move_schedules(self, pipeline: str, version: str) -> list[str]:
         self._refuse("move_schedules")
-        if pipeline in self.recurring:
+        moves = self.recurring.get(pipeline, version) != version
+        if moves:
             self.recurring[pipeline] = version
+        return [f"{pipeline} runs {version}"] * moves
 
     def _refuse(self, method: str) -> None:
         if method == self.fails:
@@ -159,6 +161,7 @@ def test_a_promotion_is_one_commit_with_its_evidence(world: World, first: str) -
     world.git("add", "notes")
     said = world.promote()
     assert all(check.ok for check in world.seen)
+    assert said[-1] == f"staging: line runs {first}"
     assert "line: run run-1 succeeded in dev, gate: release https://kubeflow.example.com/run-1" in said
     assert world.git("show", "--format=", "--name-only", "HEAD") == "environments/staging.yaml"
     assert world.git("show", "--format=", "--numstat", "HEAD").split()[:2] == ["1", "1"]

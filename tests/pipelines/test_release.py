@@ -16,6 +16,7 @@ from kubernetes import client
 from components.common.errors import HeadraceError, UsageError
 from components.common.step import IMAGES
 from pipelines.compile import COMPILED, PIPELINES, dangling_references
+from pipelines.policy import examine
 from pipelines.release import (
     LOCK,
     NOTE,
@@ -52,6 +53,7 @@ def test_the_source_is_cut_pinned_and_once(tmp_path: Path, images: dict[str, str
         assert {one["container"]["image"] for one in executors if "container" in one} <= set(images.values())
         assert dangling_references(specification) == []
     assert changes_between(release, compiled_release()) == []
+    assert examine(release, ["registry.example.com/headrace/"]) == []
     assert not list(folder.parent.glob(".partial-*"))
 
 
