@@ -78,11 +78,19 @@ class Place:
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that was looked at: what it is, whether it holds, and what to do if not."""
+    """One thing that was looked at or done.
+
+    Attributes:
+        what: What it is.
+        ok: Whether it holds.
+        fix: What to do if it does not.
+        evidence: Whether it says why a promotion may be made, and belongs into its commit.
+    """
 
     what: str
     ok: bool = True
     fix: str = ""
+    evidence: bool = False
 
 
 @dataclass(frozen=True)
@@ -109,12 +117,13 @@ class Promotion:
     def message(self) -> str:
         """The commit's message: what was decided, on what evidence, and what it changes."""
         name, version = self.target.name, self.release.version
-        title = f"{'Return' if self.back else 'Promote'} {name} to {version}"
-        before = f"Before: {self.previous}." if self.previous else "No release ran here before."
+        title = f"Return {name} to {version}" if self.back else f"Promote {version} to {name}"
         reasons = "\n".join(f"- {reason}" for reason in self.evidence)
-        return "\n\n".join(
-            filter(None, [title, before, reasons, describe(self.changes) or "The pipelines are the same."])
-        )
+        if not self.previous:
+            return "\n\n".join(filter(None, [title, "No release ran here before.", reasons]))
+        before = f"{self.previous} ran here before."
+        changes = describe(self.changes) or "The pipelines are the same."
+        return "\n\n".join(filter(None, [title, before, reasons, changes]))
 
 
 Report = Callable[[Check], None]
@@ -230,15 +239,15 @@ class _Checks:
         self._report(Check(what, ok, "" if ok else fix))
 
     def extend(self, checks: Iterator[Check]) -> list[str]:
-        """Make checks; an error of the API they ask is a check that failed. Returns what holds."""
-        held = []
+        """Make checks; an error of the API they ask is a check that failed. Returns the evidence."""
+        evidence = []
         try:
             for check in checks:
                 self.add(check.what, check.ok, check.fix)
-                held += [check.what] * check.ok
+                evidence += [check.what] * check.evidence
         except HeadraceError as error:
             self.add(str(error), False)
-        return held
+        return evidence
 
     def conclude(self, target: Place) -> None:
         if self._failed:
@@ -304,7 +313,9 @@ def _runs(release: Release, source: Place, target: Environment) -> Iterator[Chec
             needed = name in scheduled
             what = f"{name}: no run of {release.version} in {source.name}"
             fix = f"headrace submit {name} --environment {source.name}"
-            yield Check(what if needed else f"{what}; {target.name} does not schedule it", not needed, fix)
+            yield Check(
+                what if needed else f"{what}, and none needed: {target.name} does not schedule it", not needed, fix
+            )
         elif run.state != "SUCCEEDED":
             ended = run.state in ("FAILED", "CANCELED", "SKIPPED")
             fix = "see `headrace logs`, and run it again" if ended else "wait until it has ended"
@@ -316,11 +327,11 @@ def _runs(release: Release, source: Place, target: Environment) -> Iterator[Chec
         else:
             gated |= decides
             verdict = ", gate: release" if decides else ""
-            yield Check(f"{name}: run {run.id} succeeded in {source.name}{verdict} {run.url}".rstrip())
+            what = f"{name}: run {run.id} succeeded in {source.name}{verdict} {run.url}"
+            yield Check(what, evidence=True)
     if not gated:
-        yield Check(
-            f"no gate passed in {source.name}", False, f"run release_line there: headrace submit -e {source.name}"
-        )
+        fix = "run a pipeline with a gate there, such as release_line"
+        yield Check(f"no gate passed in {source.name}", False, fix)
 
 
 def _parameters(release: Release, environment: Environment) -> Iterator[Check]:

@@ -166,8 +166,8 @@ def test_a_promotion_is_one_commit_with_its_evidence(world: World, first: str) -
     assert world.git("show", "--format=", "--name-only", "HEAD") == "environments/staging.yaml"
     assert world.git("show", "--format=", "--numstat", "HEAD").split()[:2] == ["1", "1"]
     message = world.git("show", "--no-patch", "--format=%B", "HEAD")
-    assert message.startswith(f"Promote staging to {first}\n\nNo release ran here before.")
-    assert "- line: run run-1 succeeded in dev, gate: release https://kubeflow.example.com/run-1" in message
+    assert message.startswith(f"Promote {first} to staging\n\nNo release ran here before.\n\n- line: run run-1")
+    assert message.endswith("succeeded in dev, gate: release https://kubeflow.example.com/run-1")
     assert world.git("diff", "--cached", "--name-only") == "notes"
     assert world.pointer("staging") == first
     assert world.staging.versions == world.dev.versions
@@ -182,7 +182,7 @@ def test_the_commit_says_what_changes(world: World, first: str) -> None:
     world.ran(second)
     world.promote()
     message = world.git("show", "--no-patch", "--format=%B", "HEAD")
-    assert f"Before: {first}." in message
+    assert f"{first} ran here before." in message
     assert "line\n  step gate: memory limit is 4Gi, was 1Gi" in message
 
 
