@@ -346,15 +346,18 @@ def _parameters(release: Release, environment: Environment) -> Iterator[Check]:
                 what = f"{name}: its parameter {parameter} is {takes}, but a run is given {kind}"
                 problems.append(Check(what, False, "cut a release from the source that this command belongs to"))
     for schedule in environment.schedules:
-        load_recipe(schedule.recipe, [*environment.overrides, *schedule.overrides])
+        own = taken.get(schedule.pipeline, {}).keys() - _GIVEN.keys()
+        given = {key for key, *_ in (override.partition("=") for override in schedule.overrides) if key in own}
+        changes = [override for override in schedule.overrides if override.partition("=")[0] not in given]
+        load_recipe(schedule.recipe, [*environment.overrides, *changes])
         if schedule.pipeline not in taken:
             what = f"schedule {schedule.name}: the release has no pipeline {schedule.pipeline}"
             problems.append(Check(what, False, f"it has {', '.join(taken)}; change the schedule"))
             continue
-        required = {key for key, one in taken[schedule.pipeline].items() if _required(one)}
-        if missing := sorted(required - _GIVEN.keys()):
+        required = {key for key in own if _required(taken[schedule.pipeline][key])}
+        if missing := sorted(required - given):
             what = f"schedule {schedule.name}: {schedule.pipeline} requires {', '.join(missing)}"
-            problems.append(Check(what, False, "a schedule gives recipe and environment only; submit it by hand"))
+            problems.append(Check(what, False, f"add {missing[0]}=VALUE to the schedule's overrides"))
     count = len(environment.schedules)
     fits = f"{environment.name}'s recipe and {count} schedule{'s' * (count != 1)} fit what the pipelines take"
     yield from problems or [Check(fits)]

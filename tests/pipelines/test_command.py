@@ -67,6 +67,8 @@ def corpus(tmp_path: Path) -> Path:
         (["ledger", "trace", "abcdefgh"], 2, "no document, version, revision or entry"),
         (["cut", "--images", "none.yaml"], 2, "an image lock maps"),
         (["diff", "none"], 2, "there is no release 'none'"),
+        (["promote", "--to", "none"], 2, "there is no environment 'none'"),
+        (["promote", "--to", "local", "--release", "x"], 2, "environment local has no Kubeflow Pipelines"),
         (["import", "none.jsonl", "out", "--source", "x", "--sources", "none.yaml"], 2, "none.yaml"),
     ],
 )

@@ -9,9 +9,12 @@ from typing import Any
 
 import pytest
 import yaml
+from kfp_api import Api, State, serving
 
 from components.common.environment import load_environment
 from components.common.errors import HeadraceError, UsageError
+from pipelines import kubeflow, schedule, submit
+from pipelines.kubeflow import Kfp
 from pipelines.pointer import read_pointer
 from pipelines.promote import Check, Place, carry_out, check_promotion, check_return
 from pipelines.release import NOTE, write_release
@@ -386,6 +389,12 @@ def test_a_schedule_cannot_give_what_a_person_must(world: World, first: str) -> 
         "line: its parameter recipe is STRING, but a run is given STRUCT",
         "schedule nightly: line requires dataset",
     ]
+    world.edit(
+        "dev",
+        schedules=[{"name": "x", "pipeline": "line", "cron": "0 0 2 * * *", "overrides": ["dataset=gs://x"]}],
+    )
+    with pytest.raises(HeadraceError, match="1 check failed"):
+        world.promote(version, source="", to="dev")
 
 
 @pytest.mark.parametrize("method", ["uploaded", "last_run"])
@@ -393,3 +402,41 @@ def test_an_api_that_fails_is_a_check_that_failed(world: World, first: str, meth
     world.dev.fails = method
     failed = world.refused()
     assert failed[0].what == "https://kubeflow.example.com answers 503; try again later"
+
+
+def test_with_the_client_against_two_kubeflow_apis(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (submit, schedule):
+        monkeypatch.setattr(module, "RELEASES", world.folder / "releases")
+    monkeypatch.setattr(kubeflow, "_PAUSES", (0.0, 0.0))
+    states = {"dev": State(), "staging": State()}
+    with serving(Api(states["dev"]).routes()) as dev, serving(Api(states["staging"]).routes()) as staging:
+        for name, url in (("dev", dev), ("staging", staging)):
+            world.edit(name, kubeflow={"host": f"{url}/pipeline"})
+            setattr(world, name, Kfp(world.place(name).environment))
+        versions = []
+        for memory in ("1Gi", "4Gi"):
+            versions.append(world.cut(memory))
+            world.commit("cut")
+            world.promote(versions[-1], source="", to="dev")
+            failed = [check.what for check in _refusal(world)]
+            assert failed == [f"line: no run of {versions[-1]} in dev", "no gate passed in dev"]
+            run = submit.submit(world.dev, "line", world.place("dev").environment)
+            states["dev"].move(run.id, "SUCCEEDED", gate="SUCCEEDED", publish="SUCCEEDED")
+            world.promote()
+            if memory == "1Gi":
+                schedule.apply(world.place("staging").environment, world.staging)
+        assert [found.version for found in world.staging.recurring()] == [versions[1]]
+        assert world.staging.uploaded("line", versions[1]) == world.dev.uploaded("line", versions[1])
+        assert run.id in world.git("show", "--no-patch", "--format=%B", "HEAD")
+        world.undo()
+        assert [found.version for found in world.staging.recurring()] == [versions[0]]
+        assert world.pointer("staging") == versions[0]
+        states["staging"].fail("GET /pipelines", 403)
+        (failed,) = [check.what for check in _refusal(world, "staging keeps")]
+        assert "knows you and says no" in failed
+
+
+def _refusal(world: World, match: str = "checks failed") -> list[Check]:
+    with pytest.raises(HeadraceError, match=match):
+        world.promote()
+    return [check for check in world.seen if not check.ok]
