@@ -59,6 +59,7 @@ def finished(model: Path, folder: Path, environment: Environment) -> dict[str, A
     return json.loads((folder / "publication.json").read_text("utf-8"))
 
 
+@pytest.mark.slow
 def test_a_killed_publication_is_finished_by_the_next_and_nothing_is_doubled(
     environment: Environment,
     services: InferenceServices,
