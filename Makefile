@@ -7,7 +7,7 @@ ARGS ?=
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: run test lint environment constraints clean benchmarks tools
+.PHONY: run test lint environment constraints clean benchmarks tools images
 
 run: $(READY)
 	$(BIN)/headrace run $(ARGS)
@@ -21,7 +21,7 @@ lint: $(READY)
 	$(BIN)/mypy
 
 # Programs that some tests drive and that no Python package brings; tests that miss one are skipped and say so.
-TOOLS := buildah ca-certificates etcd-server mmdebstrap openssl prometheus xz-utils
+TOOLS := buildah ca-certificates docker-registry etcd-server mmdebstrap openssl prometheus skopeo xz-utils
 tools:
 	@command -v apt-get > /dev/null && [ "$$(id -u)" = 0 ] || { echo "install these with your package manager: $(TOOLS)"; exit 2; }
 	apt-get update -qq
@@ -31,6 +31,24 @@ tools:
 
 benchmarks: $(READY)
 	$(BIN)/pytest -m benchmark tests/benchmarks $(ARGS)
+
+# The four container images. With REGISTRY=registry.example.com/headrace they are pushed, and images.lock.yaml says their
+# digests. BASE, PIP_CONF and TORCH_INDEX are for other bases and package indexes: docs/images.md.
+BASE ?=
+PIP_CONF ?= /dev/null
+REGISTRY ?=
+IMAGES := release data predictor model
+VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
+images: $(if $(REGISTRY),$(READY))
+	for image in $(IMAGES); do \
+	  buildah bud --timestamp 0 --secret id=pip,src=$(PIP_CONF) $(if $(BASE),--build-arg BASE=$(BASE)) \
+	    $(if $(TORCH_INDEX),--build-arg TORCH_INDEX=$(TORCH_INDEX)) \
+	    --target $$image --tag $(or $(REGISTRY),headrace)/$$image:$(VERSION) . || exit; \
+	done
+ifneq ($(REGISTRY),)
+	for image in $(IMAGES); do buildah push $(REGISTRY)/$$image:$(VERSION) || exit; done
+	$(BIN)/headrace images lock $(REGISTRY) --tag $(VERSION)
+endif
 
 environment: $(READY)
 

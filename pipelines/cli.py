@@ -295,6 +295,7 @@ def _mount() -> None:
     app.add_typer(serving.models_app, name="models")
     app.add_typer(importlib.import_module("pipelines.release_cli").release_app)
     app.add_typer(importlib.import_module("pipelines.cluster_cli").app)
+    app.add_typer(importlib.import_module("pipelines.images_cli").images_app, name="images")
 
 
 _mount()

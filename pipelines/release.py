@@ -24,7 +24,7 @@ from components.common.code import code_digest
 from components.common.errors import HeadraceError, UsageError
 from components.common.ledger import canonical, sha256
 from components.common.options import read_yaml
-from components.common.step import IMAGES, VERSION, image_reference
+from components.common.step import IMAGES, MODEL_SERVER, VERSION, image_reference
 from pipelines.compile import COMPILED, PIPELINES, check_compiled, compile_pipeline, load_documents
 from pipelines.diff import Change, compare_releases, describe
 
@@ -73,7 +73,7 @@ def read_lock(path: Path) -> dict[str, str]:
             "printed it when you pushed the images"
         )
     lock = read_yaml(path)
-    if not isinstance(lock, Mapping) or set(lock) != set(IMAGES):
+    if not isinstance(lock, Mapping) or set(lock) - {MODEL_SERVER} != set(IMAGES):
         raise UsageError(f"{path}: an image lock names exactly these images: {', '.join(IMAGES)}")
     for image, reference in lock.items():
         if not is_pinned(reference):

@@ -39,6 +39,8 @@ PROGRESS = "::progress "
 ERROR = "::error "
 DONE = "::done "
 IMAGES = ("data", "model", "release")
+MODEL_SERVER = "predictor"
+"""The image that serves models; no step runs from it, so a release may do without."""
 _FULL = 2**20
 """Free bytes below which a disk is full: a write that failed for want of space leaves next to nothing."""
 

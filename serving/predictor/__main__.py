@@ -70,11 +70,20 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def open_engine(chosen: argparse.Namespace) -> Engine:
-    """Load the model; only the engine that was chosen is imported."""
+    """Load the model; only the engine that was chosen is imported.
+
+    Raises:
+        HeadraceError: The engine's packages are not installed.
+    """
     context = context_length(chosen.model_dir, chosen.max_model_len)
     if chosen.engine == "transformers":
-        from serving.predictor.transformers_engine import Transformers
-
+        try:
+            from serving.predictor.transformers_engine import Transformers
+        except ModuleNotFoundError as error:
+            raise HeadraceError(
+                f"{error.name} is not installed here: the predictor's image has llama.cpp only; serve with "
+                "--engine llama.cpp, or install headrace[model] beside it"
+            ) from error
         return Transformers(chosen.model_dir, chosen.threads, context)
     from serving.predictor.llamacpp import LlamaCpp
 

@@ -421,6 +421,14 @@ def test_llama_cpp_starts_without_torch() -> None:
     assert subprocess.check_output([sys.executable, "-c", program], text=True).strip() == "False"
 
 
+def test_without_torch_the_reference_engine_says_so(model_dir: Path) -> None:
+    program = "import sys; sys.modules['torch'] = None; from serving.predictor.__main__ import main; main()"
+    options = ["--model_dir", model_dir, "--model_name", "tiny", "--http_port", "0", "--engine", "transformers"]
+    done = subprocess.run([sys.executable, "-c", program, *options], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "error: torch is not installed here: the predictor's image has llama.cpp only" in done.stderr
+
+
 ENDLESS = {
     "type": "json_schema",
     "json_schema": {"name": "digits", "schema": {"type": "string", "pattern": "^[0-9]{1900}$"}},
