@@ -1,7 +1,7 @@
 """Why a run failed, left in the store for the step that tells people.
 
-Kubeflow Pipelines tells an exit handler that the run failed, and nothing more. So a step that fails in a pod leaves
-its own sentence under the name of the workflow that the pod belongs to, which the exit handler's pod carries too.
+Kubeflow Pipelines tells an exit handler that the run failed, and nothing more. So a step that fails leaves its own
+sentence under the name of the workflow that its pod belongs to, which the exit handler's pod carries too.
 """
 
 import json
@@ -23,21 +23,14 @@ class Failure:
     message: str
 
 
-def workflow() -> str:
-    """Name of the workflow that this pod runs for; '' outside Kubeflow."""
-    found = _WORKFLOW.match(os.environ.get("KFP_POD_NAME", ""))
-    return found[1] if found else ""
-
-
 def leave(store: Store, environment: str, failure: Failure) -> None:
     """Leave word of a failure; a later one of the same run takes its place."""
-    if name := workflow():
-        store.write(_key(environment, name), canonical(asdict(failure)))
+    store.write(_key(environment), canonical(asdict(failure)))
 
 
 def collect(store: Store, environment: str) -> Failure | None:
     """Take the word that a failed step of this run left, if one did."""
-    key = _key(environment, workflow() or "none")
+    key = _key(environment)
     if not store.exists(key):
         return None
     failure = Failure(**json.loads(store.read(key)))
@@ -45,5 +38,7 @@ def collect(store: Store, environment: str) -> Failure | None:
     return failure
 
 
-def _key(environment: str, name: str) -> str:
-    return f"notifications/{environment}/failures/{name}.json"
+def _key(environment: str) -> str:
+    """Where word is left: by workflow in a pod; on a laptop one run is under way at a time."""
+    found = _WORKFLOW.match(os.environ.get("KFP_POD_NAME", ""))
+    return f"notifications/{environment}/failures/{found[1] if found else 'here'}.json"

@@ -1,5 +1,6 @@
 """The client of Kubeflow Pipelines against a server that speaks its v2beta1 protocol."""
 
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -163,6 +164,14 @@ def test_addresses_that_are_no_kfp_api(host: str, state: State) -> None:
         list(Kfp(place(host)).runs())
     with pytest.raises(UsageError, match="`headrace run` runs the line on this machine"):
         Kfp(load_environment("local"))
+
+
+def test_an_api_that_never_answers_is_given_up(state: State, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kubeflow, "_TIMEOUT", (0.1, 0.1))
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        host = f"http://127.0.0.1:{silent.getsockname()[1]}/pipeline"
+        with pytest.raises(Unanswered, match="does not answer; see the VPN, or try again"):
+            list(Kfp(place(host)).runs())
 
 
 def test_what_is_not_there_is_named(dev: Environment) -> None:

@@ -1,6 +1,7 @@
 """Running a pipeline on this machine: reuse, damage, failure, interruption."""
 
 import io
+import json
 import os
 import signal
 import subprocess
@@ -27,6 +28,7 @@ from pipelines.compile import local_image
 from pipelines.display import Display
 from pipelines.line import usage
 from pipelines.local_run import PipelineRun, StepRun, run_pipeline, when_stopped
+from pipelines.pods import watched
 
 
 @dsl.pipeline(name="two-steps")
@@ -60,6 +62,12 @@ def conditional() -> None:
     decided = decide()
     with dsl.If(decided.outputs["decision"] == "release"):
         follow()
+
+
+@dsl.pipeline(name="told")
+def told(reading: dict, environment: dict) -> None:
+    with watched("prepare_data", environment, ""):
+        ingest(options=reading, environment=environment)
 
 
 class Line:
@@ -141,6 +149,21 @@ def test_a_failing_step_gives_its_own_message_and_exit_code(line: Line, temporar
     assert caught.value.exit_code == 1
     assert list(temporary.iterdir()) == []
     assert not list(line.home.rglob("*.partial"))
+
+
+def test_the_exit_handler_of_a_failed_run_takes_no_blame(line: Line) -> None:
+    line.source["location"] = str(line.home.parent / "nowhere")
+    with pytest.raises(HeadraceError, match=r"^ingest: ") as caught:
+        line.run(told, reading={"sources": [line.source]}, environment=line.environment.parameter())
+    [notice] = line.home.glob("artifacts/*/notify/notice/notice.json")
+    record = json.loads(notice.read_text("utf-8"))
+    assert (record["subject"], record["state"], record["told"], record["channels"]) == (
+        "prepare_data",
+        "failed",
+        "page",
+        [],
+    )
+    assert record["reason"] == str(caught.value).replace("ingest: ", "data/ingest: ", 1)
 
 
 def test_a_step_that_breaks_points_to_the_log(line: Line) -> None:

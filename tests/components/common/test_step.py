@@ -11,9 +11,11 @@ from kfp import dsl
 
 from components.common import step
 from components.common.environment import Environment
+from components.common.failures import collect
 from components.common.options import Options
 from components.common.report import Report
 from components.common.step import Context, Outcome, execute
+from components.common.store import open_store
 
 
 class Weigh(Options):
@@ -65,6 +67,8 @@ def test_a_step_that_fails_leaves_nothing_half_written(call: Any, tmp_path: Path
     with pytest.raises(RuntimeError, match="own words"):
         call(work)
     assert not list(tmp_path.glob("weights*"))
+    word = collect(open_store(f"file://{tmp_path}/home/store"), "test")
+    assert word and word.message == "RuntimeError: a library's own words"
     call(finish)
     assert (tmp_path / "weights" / "ledger.json").is_file()
 

@@ -280,12 +280,16 @@ def test_the_steps_as_kubeflow_calls_them(webhook: Webhook, place: Environment, 
     assert "Nothing to tell" in (tmp_path / "end" / "report").read_text("utf-8")
 
 
-def test_word_of_a_failure_is_left_only_in_a_pod(place: Environment, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_word_of_a_failure_reaches_the_exit_handler_of_its_own_run(
+    place: Environment, monkeypatch: pytest.MonkeyPatch
+) -> None:
     store = open_store(place.store)
-    monkeypatch.delenv("KFP_POD_NAME", raising=False)
-    leave(store, "test", Failure("model/tune", "x"))
-    assert list(store.list("notifications/")) == []
-    monkeypatch.setenv("KFP_POD_NAME", "release-line-abc-system-container-impl-1")
-    leave(store, "test", Failure("model/tune", "x"))
-    assert collect(store, "test") == Failure("model/tune", "x")
-    assert collect(store, "test") is None
+    for pod in ("", "release-line-abc-system-container-impl-1", "release-line-xyz-retry-system-container-impl-1"):
+        monkeypatch.setenv("KFP_POD_NAME", pod)
+        leave(store, "test", Failure("model/tune", pod))
+    for pod in ("release-line-xyz-system-container-impl-9", "release-line-abc-system-container-impl-9", ""):
+        monkeypatch.setenv("KFP_POD_NAME", pod)
+        failure = collect(store, "test")
+        assert failure
+        assert failure.message.split("-")[:3] == pod.split("-")[:3]
+        assert collect(store, "test") is None
