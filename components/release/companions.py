@@ -83,6 +83,23 @@ def check_account(environment: Environment) -> None:
         ) from error
 
 
+def check_callers(options: Publish, environment: Environment) -> list[str]:
+    """Return the namespaces that may call the pods; none where no policy is wanted.
+
+    Raises:
+        UsageError: It is not known where requests come from.
+    """
+    if not options.network.policy:
+        return []
+    callers = _callers(options, environment)
+    if not callers:
+        raise UsageError(
+            f"environment {environment.name} names no serving.parent_gateway, so it is not known who calls the "
+            "pods; set it or publish.network.ingress_namespaces, or turn publish.network.policy off"
+        )
+    return callers
+
+
 def _apply(api: Api, companion: Manifest) -> None:
     metadata = companion["metadata"]
     plural = {"PodDisruptionBudget": "poddisruptionbudgets", "NetworkPolicy": "networkpolicies"}[companion["kind"]]
@@ -122,13 +139,7 @@ def _pods(service: Manifest) -> Manifest:
 
 
 def _network(service: Manifest, options: Publish, environment: Environment) -> Manifest:
-    callers = _callers(options, environment)
-    if not callers:
-        raise UsageError(
-            f"environment {environment.name} names no serving.parent_gateway, so it is not known who calls the "
-            "pods; set it "
-            "or publish.network.ingress_namespaces, or turn publish.network.policy off"
-        )
+    callers = check_callers(options, environment)
     names: list[dict[str, Any]] = [{"protocol": protocol, "port": 53} for protocol in ("UDP", "TCP")]
     https = [{"protocol": "TCP", "port": 443}]
     egress: list[Manifest] = [{"ports": names}]

@@ -15,7 +15,7 @@ from components.common.options import describe_validation
 from components.common.report import Report
 from components.common.step import Context, Outcome
 from components.common.store import open_store
-from components.release.companions import accompany, check_account
+from components.release.companions import accompany, check_account, check_callers
 from components.release.manifest import PREFIX, Manifest, inherited, render, render_predictor, violations
 from components.release.publish.cluster import furnished
 from components.release.publish.options import Publish
@@ -53,6 +53,7 @@ def run(model: Path, publication: Path, options: Publish, context: Context) -> O
     entry = entry_of(model)
     manifest = wanted_manifest(provenance, entry, options, environment)
     if environment.serving.mode != "plane":
+        check_callers(options, environment)
         check_account(environment)
     if environment.serving.mode == "standard" and (stable := stable_of(options.name, environment)):
         if same_model(stable, manifest["spec"]["predictor"]):

@@ -8,7 +8,7 @@ from kubernetes import client
 
 from components.common.environment import Environment, Serving
 from components.common.errors import HeadraceError, UsageError
-from components.release.companions import accompany, check_account, companions
+from components.release.companions import accompany, check_account, check_callers, companions
 from components.release.manifest import render, render_predictor
 from components.release.publish.options import Network, Publish
 from components.release.services import InferenceServices
@@ -79,6 +79,9 @@ def test_without_a_gateway_it_is_not_known_who_calls() -> None:
     nowhere = environment(serving={"parent_gateway": ""})
     with pytest.raises(UsageError, match="environment test names no serving"):
         companions(STORED, OPTIONS, nowhere)
+    with pytest.raises(UsageError, match="environment test names no serving"):
+        check_callers(OPTIONS, nowhere)
+    assert check_callers(Publish(name="chat", network=Network(policy=False)), nowhere) == []
     without = companions(STORED, Publish(name="chat", network=Network(policy=False)), nowhere)
     assert [companion["kind"] for companion in without] == ["PodDisruptionBudget"]
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from kubernetes import client
 from prometheus_client import CollectorRegistry
 from pydantic import ValidationError
 
@@ -33,6 +34,7 @@ from components.release.publish.inference_service import (
     wanted_manifest,
 )
 from components.release.publish.options import Network, Placement, Probes, Publish, Scaling
+from components.release.services import InferenceServices
 from serving.predictor.metrics import Metrics
 
 
@@ -317,3 +319,22 @@ def test_a_canary_that_kserve_would_fill_in_is_refused(cluster_of: Callable[...,
     ]
     with pytest.raises(HeadraceError, match=r"leaves .*model\.args.* empty, and KServe would give it what the stable"):
         check_whole(stable, new)
+
+
+@pytest.mark.parametrize("mode", ["standard", "knative"])
+def test_a_real_api_server_stores_all_of_it(
+    cluster: client.ApiClient, cluster_of: Callable[..., Environment], mode: str
+) -> None:
+    services = InferenceServices(Serving(mode=mode, namespace="default"))
+    scaling = KEDA if mode == "standard" else Scaling(autoscaler="knative", max_replicas=4)
+    wanted = manifest(cluster_of(mode), gpus=1, arguments=["--slots", "8"], scaling=scaling)
+    wanted["metadata"] |= {"name": f"stored-{mode}", "namespace": "default"}
+    if mode == "standard":
+        canary = as_canary({**wanted["spec"]["predictor"], "name": "new"})
+        wanted["spec"]["canary"] = [{"trafficPercent": 5, "predictor": canary}]
+    stored = services.change(wanted["metadata"]["name"], lambda seen: wanted)
+    try:
+        assert stored["spec"] == wanted["spec"]
+    finally:
+        where = ("serving.kserve.io", "v1beta1", "default", "inferenceservices", wanted["metadata"]["name"])
+        client.CustomObjectsApi(cluster).delete_namespaced_custom_object(*where)
