@@ -21,7 +21,7 @@ from components.common.errors import HeadraceError, UsageError
 from components.common.step import IMAGES, image_reference
 
 COMPILED = Path(__file__).parent / "compiled"
-PIPELINES = ("prepare_data", "publish_base", "release_line", "release_model")
+PIPELINES = ("prepare_data", "progress_rollout", "publish_base", "release_line", "release_model")
 
 
 def load_pipeline(name: str) -> GraphComponent:

@@ -32,6 +32,7 @@ from components.model.fetch.options import Fetch
 from components.model.merge.options import Merge
 from components.model.register.options import Register
 from components.model.tune.options import Tune
+from components.release.progress.options import Progress
 from components.release.publish.options import Publish
 
 RECIPES = Path(__file__).parents[2] / "pipelines" / "recipes"
@@ -73,6 +74,7 @@ class Release(Options):
     """How a model version reaches its users."""
 
     publish: Publish = Field(default=Publish(), description="The InferenceService and its canary.")
+    progress: Progress = Field(default=Progress(), description="How the canary's share grows, and what stops it.")
 
 
 class Traffic(Options):

@@ -9,6 +9,7 @@ import uuid
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
+import jsonschema_rs
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from serving.predictor.engine import Completion, Message, Sampling
@@ -103,6 +104,10 @@ class _Generation(_Request):
     frequency_penalty: Literal[0] = 0
     user: str = ""
 
+    def is_met_by(self, text: str) -> bool | None:
+        """Tell whether a finished answer has the form that was demanded; None if none was."""
+        return None
+
     def sampling(self) -> Sampling:
         """The engine's view of the request."""
         return Sampling(
@@ -127,6 +132,13 @@ class ChatRequest(_Generation):
         """The conversation."""
         return [turn.message() for turn in self.messages]
 
+    def is_met_by(self, text: str) -> bool | None:
+        """Tell whether a finished answer is the JSON that was demanded; None if none was."""
+        chosen = self.response_format
+        return (
+            None if chosen.type == "text" else conforms(text, chosen.json_schema.schema_ if chosen.json_schema else {})
+        )
+
     def sampling(self) -> Sampling:
         """The engine's view of the request."""
         chosen = self.response_format
@@ -144,6 +156,25 @@ class CompletionRequest(_Generation):
     def prompt(self) -> str:
         """The text to continue."""
         return self.prompt_[0]
+
+
+def conforms(text: str, schema: dict[str, Any]) -> bool | None:
+    """Tell whether a text is JSON of a schema, an object if the schema is empty; None if the schema is none itself.
+
+    Nothing is fetched for a schema's references, and its patterns cannot take for ever.
+    """
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    try:
+        return jsonschema_rs.validator_for(schema or {"type": "object"}, retriever=_refuse_reference).is_valid(value)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _refuse_reference(uri: str) -> dict[str, Any]:
+    raise ValueError(f"{uri} is not part of the request")
 
 
 Schema = TypeVar("Schema", bound=BaseModel)

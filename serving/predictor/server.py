@@ -92,7 +92,7 @@ class ServedModel(BaseKServeModel):
             with contextlib.suppress(RuntimeError):  # the loop is gone once the grace period has run out
                 loop.call_soon_threadsafe(finished, work)
 
-        started, first = time.perf_counter(), 0.0
+        started, first, text = time.perf_counter(), 0.0, ""
         self._room -= 1
         work = self._threads.submit(self._engine.generate, request.prompt(), request.sampling(), emit)
         work.add_done_callback(report)
@@ -103,8 +103,12 @@ class ServedModel(BaseKServeModel):
                 if not first:
                     first = time.perf_counter()
                     self.metrics.first_token(request.operation, first - started)
+                text += piece
                 yield piece
-            yield work.result()
+            completion = work.result()
+            if (valid := request.is_met_by(text)) is not None:
+                self.metrics.structured(request.operation, valid)
+            yield completion
         finally:
             left.set()
             work.cancel()

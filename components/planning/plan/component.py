@@ -33,6 +33,7 @@ def plan(
         ("benchmark", dict),
         ("gate", dict),
         ("publish", dict),
+        ("progress", dict),
         ("workplace", dict),
         ("batch_nodes", dict),
         ("batch_tolerations", list),

@@ -33,13 +33,14 @@ def run(recipe: Path, options: Recipe, context: Context) -> Outcome:
 def split(recipe: Mapping[str, Any], environment: Mapping[str, Any]) -> tuple[Any, ...]:
     """Return each step's options by name, and where it works and on which nodes.
 
-    The registered model also learns which recipe made it. Steps that only make artifacts get the part of the
+    The registered model also learns which recipe made it, and the analysis which service was published. Steps that only make artifacts get the part of the
     environment that artifacts depend on; the pools stand beside it, because where a pod runs changes no result.
     """
     checked = check_recipe(recipe, "recipe")
     place = Environment.model_validate(environment)
     steps: dict[str, Any] = parts(checked)
     steps["register"]["recipe"] = checked.digest("data", "model", "evaluation")
+    steps["progress"]["service"] = checked.release.progress.service or checked.release.publish.name
     steps["workplace"] = place.workplace()
     for name in ("batch", "experiment"):
         pool = getattr(place.pools, name).model_dump(mode="json")
