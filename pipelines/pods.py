@@ -30,7 +30,7 @@ _SIGNING = ("card", "register", "register-base", "publish")
 _INTERRUPTIBLE = ("tune", "benchmark")
 """Steps that run in the pool for experiments, which may be spot nodes."""
 _CORES = {"tune": ("2", "8"), "benchmark": ("2", "4"), "merge": ("1", "4"), "fetch": ("1", "4")}
-_HOURS = {"tune": 24, "benchmark": 8}
+_HOURS = {"tune": 24, "benchmark": 8, "progress": 25}
 """Hours after which a step that takes longer than two is taken for stuck."""
 _UNIT = 512
 
@@ -80,7 +80,7 @@ def _size(task: PipelineTask, name: str) -> None:
     kubernetes.set_timeout(task, _HOURS.get(name, 2) * 3600)
     if name in _SIGNING:
         kubernetes.use_secret_as_volume(task, LEDGER, LEDGER_FOLDER)
-    if name.startswith("notify"):
+    if name.startswith("notify") or name == "progress":
         kubernetes.use_secret_as_env(task, NOTIFY, {address: address for address in ADDRESSES}, optional=True)
     if name == "tune":
         kubernetes.empty_dir_mount(task, "shared-memory", "/dev/shm", medium="Memory", size_limit="2Gi")

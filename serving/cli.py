@@ -95,6 +95,29 @@ def rollback(service: Service = "", environment: EnvironmentName = "local", home
     _print_rollout(_rollout(load_environment(environment, home), service).rollback())
 
 
+@rollout_app.command("progress")
+def progress_(
+    overrides: Annotated[
+        list[str] | None, typer.Argument(help="Recipe overrides, such as release.progress.max_requests=5000.")
+    ] = None,
+    service: Service = "",
+    watch: Annotated[bool, typer.Option("--watch", help="Show a line for each look.")] = False,
+    recipe: Annotated[str, typer.Option(help="A recipe file, or the name of one in pipelines/recipes.")] = "default",
+    environment: EnvironmentName = "local",
+    home: Home = None,
+) -> None:
+    """Compare the candidate with the stable revision and move its share up, or to 0, until that is decided.
+
+    It may be stopped and started again: what was seen is kept. Exits with 3 if the candidate is aborted or held.
+    """
+    from components.common.recipes import load_recipe
+    from components.release.progress.progress import analyse_here
+
+    options = load_recipe(recipe, overrides or []).release.progress
+    place = load_environment(environment, home)
+    analyse_here(place, options.model_copy(update={"service": service or options.service}), console, watch)
+
+
 @models_app.command()
 def encrypt(
     version: Annotated[str, typer.Argument(help="NAME/VERSION of a registered model version.")],

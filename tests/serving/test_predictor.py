@@ -27,6 +27,7 @@ from rich.console import Console
 from components.common.errors import HeadraceError, UsageError
 from serving.chat import chat
 from serving.predictor.engine import Completion, Engine, RequestRefused, Sampling, settled
+from serving.predictor.protocol import conforms
 
 MODEL = "smol"
 REVISION = "smol-3f2a"
@@ -200,6 +201,38 @@ def test_an_answer_keeps_to_a_json_schema(predictor: Predictor) -> None:
     answer = json.loads(predictor.text("Name a river.", response_format=response_format, max_tokens=80))
     assert set(answer) == {"river", "long"}
     assert isinstance(answer["river"], str) and isinstance(answer["long"], bool)
+
+
+def test_answers_that_are_not_the_json_that_was_demanded_are_counted(predictor: Predictor) -> None:
+    def counted(valid: str) -> float:
+        try:
+            return predictor.metric(
+                "headrace_structured_answers_total", headrace_revision=REVISION, headrace_valid=valid
+            )
+        except AssertionError:
+            return 0.0
+
+    before = {valid: counted(valid) for valid in ("true", "false")}
+    schema = {"type": "object", "properties": {"a": {"type": "boolean"}}, "required": ["a"]}
+    response_format = {"type": "json_schema", "json_schema": {"name": "a", "schema": schema}}
+    predictor.text(response_format=response_format, max_tokens=60)
+    predictor.text(response_format=response_format, max_tokens=2)
+    predictor.ask(response_format=response_format, max_tokens=2, stream=True)
+    predictor.text(max_tokens=2)
+    assert {valid: counted(valid) - before[valid] for valid in before} == {"true": 1, "false": 2}
+
+
+@given(st.recursive(st.none() | st.booleans() | st.integers() | st.text(), st.lists, max_leaves=5))
+def test_text_conforms_to_a_schema_or_not(value: Any) -> None:
+    text, object_ = json.dumps(value), json.dumps({"value": value})
+    assert conforms(object_, {}) and not conforms(text, {}), "without a schema an object is demanded"
+    assert conforms(text, {"const": value})
+    assert not conforms(text[:-1] or "[", {"type": "object"})
+
+
+def test_a_schema_that_cannot_be_applied_counts_nothing() -> None:
+    for schema in ({"type": "objct"}, {"$ref": "http://127.0.0.1:9/schema.json"}):
+        assert conforms("{}", schema) is None
 
 
 def test_content_may_come_in_parts_and_nulls_mean_absent(predictor: Predictor) -> None:

@@ -229,11 +229,13 @@ def describe(standing: Standing) -> str:
 
 
 def odds(log_evidence: float) -> str:
-    """Write evidence as odds, and what is next to none or enough for anything as such."""
+    """Write evidence as odds."""
     if log_evidence > math.log(1e6):
         return "over 1,000,000 : 1"
+    if log_evidence < -math.log(1e6):
+        return "under 1 : 1,000,000"
     if log_evidence < 0:
-        return f"1 : {math.exp(min(-log_evidence, 13.8)):,.3g}"
+        return f"1 : {math.exp(-log_evidence):,.3g}"
     return f"{math.exp(log_evidence):,.3g} : 1"
 
 

@@ -8,11 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from rich.console import Console
+
 from components.common.environment import Environment
-from components.common.errors import HeadraceError, UsageError
+from components.common.errors import GateHold, HeadraceError, Interrupted, UsageError
 from components.common.report import Report
 from components.common.step import Context, Outcome
 from components.common.store import open_store
+from components.operations.notify.channels import alert
 from components.release.progress.judge import Action, Analysis, Look, Point, Verdict
 from components.release.progress.options import Progress
 from components.release.progress.record import Conclusion, Ending, Record
@@ -60,7 +63,10 @@ def run(rollout: Path, options: Progress, context: Context) -> Outcome:
         point = analysis.points[-1]
         context.progress(point.share, 100, f"{point.requests:,.0f} requests, {analysis.verdict.reason}")
 
-    finished = progress(context.environment, options, watch=watch)
+    def page(sentence: str) -> None:
+        alert(context.environment, "page", f"Rollout of {options.service or 'the only service'}", sentence)
+
+    finished = progress(context.environment, options, page, watch)
     last = finished.points[-1] if finished.points else None
     conclusion = {
         **finished.conclusion.model_dump(mode="json"),
@@ -88,7 +94,7 @@ def run(rollout: Path, options: Progress, context: Context) -> Outcome:
 def progress(
     environment: Environment,
     options: Progress,
-    alert: Callable[[str], None] = print,
+    page: Callable[[str], object],
     watch: Watch = lambda analysis, rollout: None,
     source: Source | None = None,
     backend: RolloutBackend | None = None,
@@ -98,7 +104,7 @@ def progress(
     Args:
         environment: Where it is served, what counts its requests, and where looks are stored.
         options: Steps, bounds, signals.
-        alert: Called once with a sentence when the candidate is aborted or held, after the traffic has moved.
+        page: Called once with a sentence when the candidate is aborted or held, after the traffic has moved.
         watch: Called after each look.
         source: Where counters are read, if not where the environment says.
         backend: Who moves the traffic, if not whom the environment says.
@@ -123,7 +129,7 @@ def progress(
         return _nothing(seen, f"{seen.candidate} has no traffic; `headrace rollout set N` gives it some")
     if ended:
         record.begin_another()
-    return _Loop(environment, options, alert, watch, source or source_of(environment, options), rollouts, record).run()
+    return _Loop(environment, options, page, watch, source or source_of(environment, options), rollouts, record).run()
 
 
 class _Loop:
@@ -131,14 +137,14 @@ class _Loop:
         self,
         environment: Environment,
         options: Progress,
-        alert: Callable[[str], None],
+        page: Callable[[str], object],
         watch: Watch,
         source: Source,
         rollouts: RolloutBackend,
         record: Record,
     ) -> None:
         self._options = options
-        self._alert = alert
+        self._page = page
         self._watch = watch
         self._source = source
         self._rollouts = rollouts
@@ -272,7 +278,7 @@ class _Loop:
                         f"the analysis of {self._seen.candidate} is blind, which keeps {self._seen.wanted} % of the "
                         f"requests: {error}"
                     )
-                    self._alert(message)
+                    self._page(message)
                     raise HeadraceError(message) from error
             time.sleep(_RETRY_SECONDS)
 
@@ -291,12 +297,14 @@ class _Loop:
         first = self._analysis.looks[0] if self._analysis.looks else None
         stable, candidate = (first.stable, first.candidate) if first else (self._seen.stable, self._seen.candidate)
         service = self._seen.service
-        told_first = self._record.conclude(conclusion)
-        if told_first and conclusion.ending in (Ending.ABORTED, Ending.HELD):
-            share = f"has {conclusion.share} % of the requests"
-            self._alert(f"{service}: {candidate} is {conclusion.ending} and {share}: {conclusion.reason}")
-        report = compose(self._analysis, conclusion, service, stable, candidate, self._options)
-        location = self._record.publish(report.html())
+        first_to_know = self._record.conclude(conclusion)
+        try:
+            if first_to_know and conclusion.ending in (Ending.ABORTED, Ending.HELD):
+                share = f"has {conclusion.share} % of the requests"
+                self._page(f"{service}: {candidate} is {conclusion.ending} and {share}: {conclusion.reason}")
+        finally:
+            report = compose(self._analysis, conclusion, service, stable, candidate, self._options)
+            location = self._record.publish(report.html())
         points = tuple(self._analysis.points)
         return Finished(conclusion, service, stable, candidate, location, report, points)
 
@@ -318,15 +326,49 @@ def _finite(value: object) -> object:
     return None if isinstance(value, float) and value in (float("inf"), float("-inf")) else value
 
 
+def analyse_here(environment: Environment, options: Progress, console: Console, watch: bool = False) -> None:
+    """Analyse at a terminal.
+
+    Args:
+        environment: Where the service is.
+        options: Steps, bounds, signals.
+        console: Where to say what happens.
+        watch: Show a line for each look; otherwise one line that changes.
+
+    Raises:
+        GateHold: The candidate was aborted or is held.
+        Interrupted: Somebody stopped it; the next one goes on with what was seen.
+    """
+    with console.status("looking …") as status:
+
+        def show(analysis: Analysis, rollout: Rollout) -> None:
+            text = line(analysis, rollout)
+            status.update(text)
+            if watch:
+                console.print(text, highlight=False, soft_wrap=True)
+
+        try:
+            finished = progress(environment, options, lambda sentence: None, show)
+        except KeyboardInterrupt as error:
+            raise Interrupted("interrupted; the candidate keeps its share, run again to go on") from error
+    conclusion = finished.conclusion
+    if finished.location:
+        console.print(f"report: {finished.location.removeprefix('file://')}", highlight=False, soft_wrap=True)
+    sentence = f"{finished.service}: {conclusion.ending}: {conclusion.reason}"
+    if conclusion.ending in (Ending.ABORTED, Ending.HELD):
+        raise GateHold(sentence)
+    console.print(sentence, highlight=False, soft_wrap=True)
+
+
 def line(analysis: Analysis, rollout: Rollout) -> str:
     """Say in one line where an analysis is: share, requests, and each signal's evidence in percent of its bound."""
     point = analysis.points[-1]
-    parts = [
-        f"{standing.name.replace('_', ' ')} "
-        f"↑{_percent(standing.harmless, analysis.log_promote)} ↓{_percent(max(standing.worse, standing.breach), analysis.log_abort_each)}"
-        for standing in point.standings
-        if standing.needed
-    ]
+    parts = []
+    for standing in point.standings:
+        if standing.needed:
+            up = _percent(standing.harmless, analysis.log_promote)
+            down = _percent(max(standing.worse, standing.breach), analysis.log_abort_each)
+            parts.append(f"{standing.name.replace('_', ' ')} ↑{up} ↓{down}")
     state = " · paused" if rollout.paused else "" if rollout.candidate in rollout.ready else " · not ready"
     return f"{point.share:>3} % · {point.requests:>6,.0f} requests · {' · '.join(parts)}{state}"
 

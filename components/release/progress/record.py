@@ -84,7 +84,7 @@ class Record:
         Raises:
             HeadraceError: One is missing or damaged.
         """
-        found = []
+        found: list[Look] = []
         while self._store.exists(key := self._look(after + len(found) + 1)):
             try:
                 found.append(Look.model_validate_json(self._store.read(key)))

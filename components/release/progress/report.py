@@ -18,6 +18,7 @@ _SENTENCES = {
     Ending.OVERTAKEN: "The analysis of {candidate} stopped, because somebody else acted",
     Ending.NOTHING: "Nothing to analyse",
 }
+_WORSE, _HARMLESS = "#b3261e", "#1f6f8b"
 _LOG10 = math.log(10)
 
 
@@ -49,10 +50,10 @@ def compose(
     report.figure(_plot(analysis, options), "Evidence against its bounds, and the candidate's share")
     report.table(_crossings(analysis), "When a bound was crossed")
     report.text(
-        f"Evidence is the capital of somebody who bets against a hypothesis, starting with 1. Worse: a candidate that is "
-        f"no worse is ever aborted with probability at most {options.false_abort:.3g}, because its evidence, the mean over "
-        f"the signals, ever reaches {1 / options.false_abort:,.3g} : 1 with that probability. Harmless: one that is worse "
-        f"by a signal's tolerance is ever promoted with probability at most {options.false_promote:.3g}."
+        f"Evidence is the capital of somebody who bets against a hypothesis, starting with 1. Worse: evidence pooled "
+        f"over the signals ever reaches {1 / options.false_abort:,.3g} : 1 against a candidate that is no worse with a "
+        f"probability of at most {options.false_abort:.3g}. Harmless: one that is worse by a signal's tolerance is "
+        f"ever promoted with a probability of at most {options.false_promote:.3g}."
     )
     return report
 
@@ -100,37 +101,35 @@ def _plot(analysis: Analysis, options: Progress) -> Figure:
     seconds = [point.at - points[0].at for point in points]
     figure = Figure(figsize=(9, 6.5), layout="constrained")
     evidence, share = figure.subplots(2, 1, height_ratios=[3, 1])
-    evidence.plot(
-        requests, [_log10(point.against) for point in points], color="#b3261e", lw=2, label="worse, all signals"
-    )
-    evidence.plot(
-        requests, [_log10(point.harmless) for point in points], color="#1f6f8b", lw=2, label="harmless, least"
-    )
+    for colour, label, values in (
+        (_WORSE, "worse, all signals", [point.against for point in points]),
+        (_HARMLESS, "harmless, least", [point.harmless for point in points]),
+    ):
+        evidence.plot(requests, [_log10(value) for value in values], color=colour, lw=2, label=label)
     for index, standing in enumerate(points[-1].standings):
         if not standing.needed:
             continue
         name = standing.name.replace("_", " ")
         style = ("--", "-.", ":", (0, (1, 3)))[index % 4]
-        evidence.plot(requests, [_log10(p.standings[index].worse) for p in points], ls=style, color="#b3261e", lw=0.8)
+        evidence.plot(requests, [_log10(p.standings[index].worse) for p in points], ls=style, color=_WORSE, lw=0.8)
         evidence.plot(
             requests,
             [_log10(p.standings[index].harmless) for p in points],
             ls=style,
-            color="#1f6f8b",
+            color=_HARMLESS,
             lw=0.8,
             label=f"{name} alone",
         )
-    evidence.axhline(_log10(analysis.log_abort), color="#b3261e", alpha=0.6)
-    evidence.annotate(
-        "abort", (0.995, _log10(analysis.log_abort)), xycoords=("axes fraction", "data"), ha="right", va="bottom"
-    )
+    evidence.axhline(_log10(analysis.log_abort), color=_WORSE, alpha=0.6)
+    place = {"xycoords": ("axes fraction", "data"), "va": "bottom", "fontsize": 8}
+    evidence.annotate("abort", (0.995, _log10(analysis.log_abort)), ha="right", **place)
     below = [step for step in options.steps if step < 100]
     for passed, step in enumerate(below, 1):
         height = _log10(analysis.log_promote * passed / len(below))
         following = options.steps[options.steps.index(step) + 1]
-        evidence.axhline(height, color="#1f6f8b", alpha=0.35, lw=0.8)
+        evidence.axhline(height, color=_HARMLESS, alpha=0.35, lw=0.8)
         label = "promote" if following == 100 else f"{following} %"
-        evidence.annotate(label, (0.005, height), xycoords=("axes fraction", "data"), va="bottom", fontsize=8)
+        evidence.annotate(label, (0.005, height), **place)
     evidence.set(xlabel="requests of the candidate", ylabel="evidence, powers of ten")
     evidence.set_ylim(max(-4.0, evidence.get_ylim()[0]))
     evidence.legend(fontsize=8, loc="best")
