@@ -268,16 +268,16 @@ def test_bounds_and_requests_at_a_constant_ten_percent(capsys: pytest.CaptureFix
 
     tails = tuple(1 - quantile for quantile in QUANTILES)
     slower = tuple(float(norm.sf(norm.isf(tail) - math.log(1.3) / SIGMA)) for tail in tails)
-    false_abort = np.isfinite(worse((0.01,), (0.01,), 200, 50, 20_000)).mean()
-    false_abort_slow = np.isfinite(worse((0.05,), (0.05,), 200, 50, 8000)).mean()
-    false_promote = np.isfinite(harmless(0.02, 0.01, 0.01, 200, 8000)).mean()
-    false_promote_tail = np.isfinite(harmless(0.10, 0.05, 0.05, 200, 8000)).mean()
-    caught = worse((0.03,), (0.01,), 200, 50, 2000)
-    often = worse((0.03,), (0.01,), 500, 10, 1000)
-    late = worse((0.03,), (0.01,), 200, 50, 500, later=100) - 5000
-    slow = worse(slower, tails, 100, 10, 1000)
-    promoted = harmless(0.01, 0.01, 0.01, 300, 1000)
-    promoted_tail = harmless(0.05, 0.05, 0.05, 300, 1000)
+    false_abort = np.isfinite(worse((0.01,), (0.01,), 200, 50, 6000)).mean()
+    false_abort_slow = np.isfinite(worse((0.05,), (0.05,), 200, 50, 3000)).mean()
+    false_promote = np.isfinite(harmless(0.02, 0.01, 0.01, 200, 3000)).mean()
+    false_promote_tail = np.isfinite(harmless(0.10, 0.05, 0.05, 200, 3000)).mean()
+    caught = worse((0.03,), (0.01,), 200, 50, 1000)
+    often = worse((0.03,), (0.01,), 500, 10, 500)
+    late = worse((0.03,), (0.01,), 200, 50, 300, later=100) - 5000
+    slow = worse(slower, tails, 100, 10, 500)
+    promoted = harmless(0.01, 0.01, 0.01, 300, 500)
+    promoted_tail = harmless(0.05, 0.05, 0.05, 300, 500)
     with capsys.disabled():
         print(
             f"\nfalse aborts in 10,000 requests of the canary, peeking at each look: {100 * false_abort:.2f} % at 1 %, "
@@ -291,6 +291,6 @@ def test_bounds_and_requests_at_a_constant_ten_percent(capsys: pytest.CaptureFix
             f"\nto rule out a tolerance of one in a hundred at 1 % errors: median {np.median(promoted):.0f}; "
             f"of 5 % → 10 % beyond the 95th percentile: {np.median(promoted_tail):.0f}"
         )
-    assert false_abort <= 0.01 + 3 * math.sqrt(0.01 * 0.99 / 20_000)
+    assert false_abort <= 0.01 + 3 * math.sqrt(0.01 * 0.99 / 6000)
     assert false_promote <= 0.05
     assert np.median(caught) <= 417 and np.median(often) <= 417

@@ -33,8 +33,9 @@ def run(recipe: Path, options: Recipe, context: Context) -> Outcome:
 def split(recipe: Mapping[str, Any], environment: Mapping[str, Any]) -> tuple[Any, ...]:
     """Return each step's options by name, and where it works and on which nodes.
 
-    The registered model also learns which recipe made it, and the analysis which service was published. Steps that only make artifacts get the part of the
-    environment that artifacts depend on; the pools stand beside it, because where a pod runs changes no result.
+    The registered model also learns which recipe made it, and the analysis which service was published. Steps that only
+    make artifacts get the part of the environment that artifacts depend on; the pools stand beside it, because where a
+    pod runs changes no result.
     """
     checked = check_recipe(recipe, "recipe")
     place = Environment.model_validate(environment)
