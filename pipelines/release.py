@@ -74,7 +74,9 @@ def read_lock(path: Path) -> dict[str, str]:
         )
     lock = read_yaml(path)
     if not isinstance(lock, Mapping) or set(lock) - {MODEL_SERVER} != set(IMAGES):
-        raise UsageError(f"{path}: an image lock names exactly these images: {', '.join(IMAGES)}")
+        raise UsageError(
+            f"{path}: an image lock names exactly these images: {', '.join(IMAGES)}; {MODEL_SERVER} may stand there too"
+        )
     for image, reference in lock.items():
         if not is_pinned(reference):
             raise UsageError(f"{path}: {image}: {reference!r} floats; write NAME@sha256:DIGEST")
