@@ -22,6 +22,7 @@ from kfp.client.set_volume_credentials import ServiceAccountTokenVolumeCredentia
 from kfp_server_api import (
     ApiException,
     Configuration,
+    V2beta1Experiment,
     V2beta1GetHealthzResponse,
     V2beta1Pipeline,
     V2beta1PipelineVersion,
@@ -225,7 +226,9 @@ class Kfp:
 
     def recurring(self) -> list[Recurring]:
         """List the environment's recurring runs, by name."""
-        experiment = self._experiment()
+        experiment = self._find_experiment()
+        if not experiment:
+            return []
         pages = _pages(
             lambda **page: self._client.list_recurring_runs(experiment_id=experiment, **page), "recurring_runs"
         )
@@ -319,28 +322,33 @@ class Kfp:
             lambda: self._pipeline(name),
         )
 
-    def _experiment(self) -> str:
+    def _find_experiment(self) -> str:
+        """Id of the environment's experiment; '' before its first run."""
         if not self._experiment_id:
-            name, namespace = self._environment.kubeflow.experiment, self._namespace
-            body = self._client.api_models.V2beta1Experiment(display_name=name, namespace=namespace)
-
-            def find() -> Any:
-                pages = _pages(
-                    lambda **page: self._client.list_experiments(
-                        namespace=namespace, filter=_filter(display_name=name), **page
-                    ),
-                    "experiments",
-                )
-                return next((item for item in pages if item.display_name == name), None)
-
-            found = find() or _write(
-                lambda: self._client.experiments.experiment_service_create_experiment(experiment=body), find
+            name = self._environment.kubeflow.experiment
+            pages = _pages(
+                lambda **page: self._client.list_experiments(
+                    namespace=self._namespace, filter=_filter(display_name=name), **page
+                ),
+                "experiments",
             )
-            self._experiment_id = found.experiment_id
+            self._experiment_id = next((item.experiment_id for item in pages if item.display_name == name), "")
         return self._experiment_id
 
+    def _experiment(self) -> str:
+        if not self._find_experiment():
+            name, namespace = self._environment.kubeflow.experiment, self._namespace
+            body = V2beta1Experiment(display_name=name, namespace=namespace)
+            _write(
+                lambda: self._client.experiments.experiment_service_create_experiment(experiment=body),
+                lambda: self._find_experiment() or None,
+            )
+        return self._find_experiment()
+
     def _list_runs(self, **equal: str) -> Iterator[V2beta1Run]:
-        experiment = self._experiment()
+        experiment = self._find_experiment()
+        if not experiment:
+            return iter(())
         wanted = _filter(**equal)
         return _pages(
             lambda **page: self._client.list_runs(

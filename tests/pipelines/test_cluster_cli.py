@@ -261,6 +261,8 @@ def test_the_difference_is_a_pure_function(place: Callable[..., str], state: Sta
 
 def test_runs_are_listed_for_people_and_programs(headrace: Callable[..., Result], state: State) -> None:
     assert said(headrace("runs")) == ["no run in dev; `headrace submit` starts one"]
+    assert said(headrace("schedule", "pause")) == ["nothing changed"]
+    assert all(request.startswith("GET ") for request in state.requests)
     for pipeline in ("release_line", "prepare_data", "release_line"):
         said(headrace("submit", pipeline))
     first, second, third = state.runs

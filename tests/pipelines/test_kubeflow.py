@@ -109,6 +109,7 @@ def test_a_lost_answer_makes_no_second_run(dev: Environment, state: State, relea
 def test_reading_outlives_a_restart_of_the_api(dev: Environment, state: State) -> None:
     state.fail("GET /experiments", 503, 502)
     assert list(Kfp(dev).runs()) == []
+    state.experiments["e"] = {"experiment_id": "e", "display_name": "headrace", "namespace": "headrace-dev"}
     state.fail("GET /runs", 500, 500, 500)
     with pytest.raises(Unanswered, match=r"in trouble \(500: injected\); try again in a minute"):
         list(Kfp(dev).runs())
