@@ -47,7 +47,7 @@ def compose(
         [_row(standing, options) for standing in last.standings],
         f"What was seen; intervals hold at all looks together, with {100 * confidence:.3g} % confidence each",
     )
-    report.figure(_plot(analysis, options), "Evidence against its bounds, and the candidate's share")
+    report.figure(_plot(analysis, options, conclusion), "Evidence against its bounds, and the candidate's share")
     report.table(_crossings(analysis), "When a bound was crossed")
     report.text(
         f"Evidence is the capital of somebody who bets against a hypothesis, starting with 1. Worse: evidence pooled "
@@ -95,7 +95,7 @@ def _crossing(point: Point, what: str, analysis: Analysis) -> dict[str, object]:
     }
 
 
-def _plot(analysis: Analysis, options: Progress) -> Figure:
+def _plot(analysis: Analysis, options: Progress, conclusion: Conclusion) -> Figure:
     points = analysis.points
     requests = [point.requests for point in points]
     seconds = [point.at - points[0].at for point in points]
@@ -131,9 +131,12 @@ def _plot(analysis: Analysis, options: Progress) -> Figure:
         label = "promote" if following == 100 else f"{following} %"
         evidence.annotate(label, (0.005, height), **place)
     evidence.set(xlabel="requests of the candidate", ylabel="evidence, powers of ten")
-    evidence.set_ylim(max(-4.0, evidence.get_ylim()[0]))
+    bottom, top = evidence.get_ylim()
+    evidence.set_ylim(max(-4.0, bottom), min(1.8 * _log10(max(analysis.log_abort, analysis.log_promote)), top))
     evidence.legend(fontsize=8, loc="best")
-    share.step(seconds, [point.share for point in points], where="post", color="#5b8c5a", lw=2)
+    seconds += [seconds[-1] + conclusion.seconds, 1.03 * seconds[-1] + conclusion.seconds]
+    shares = [*(point.share for point in points), conclusion.share, conclusion.share]
+    share.step(seconds, shares, where="post", color="#5b8c5a", lw=2)
     share.set(xlabel="seconds", ylabel="share, %", ylim=(-3, 103))
     return figure
 
