@@ -6,6 +6,7 @@ is created is looked for before anything is created again, because an answer may
 
 import json
 import os
+import re
 import time
 import uuid
 import warnings
@@ -46,6 +47,8 @@ _PAUSES = (0.5, 1.0, 2.0, 4.0)
 """Seconds between attempts at reading."""
 _AWAY = (429, 500, 502, 503, 504)
 _LOGIN = (301, 302, 303, 307, 308, 401)
+_EXECUTOR = re.compile(r"executor(\(\d+\))?")
+"""What the workflow calls the pod of a step, and its attempts."""
 _PUBLISHES, _HOLDS = "publish", "notify-hold"
 """Tasks that say by running what the gate decided."""
 
@@ -541,22 +544,32 @@ def _version_name(pipeline: str, version: V2beta1PipelineVersion) -> str:
 
 
 def _tasks(details: list[Any]) -> tuple[Task, ...]:
-    """Steps in the order they began; drivers and groups belong to their step."""
-    known = {detail.task_id: detail for detail in details}
+    """Steps, and groups of steps, in the order they began; drivers, executors and their attempts belong to a step."""
+    known = {key: detail for detail in details for key in (detail.pod_name, detail.task_id) if key}
     tasks = []
     for detail in sorted(details, key=lambda detail: detail.start_time or datetime.max.replace(tzinfo=UTC)):
         name = detail.display_name or ""
-        if not name or name in ("root", "executor") or name.endswith("-driver"):
+        if not name or name == "root" or _EXECUTOR.fullmatch(name) or name.endswith("-driver"):
             continue
-        children = [known.get(child.task_id) for child in detail.child_tasks or []]
-        pods = [detail.pod_name, *(child.pod_name for child in detail.child_tasks or [])]
-        pods += [child.pod_name for child in children if child]
         began, ended = detail.start_time, detail.end_time
         seconds = (ended - began).total_seconds() if began and ended and ended > began else 0.0
-        worked = tuple(dict.fromkeys(pod for pod in pods if pod and "-driver-" not in pod))
+        pods = tuple(dict.fromkeys(pod for pod in _pods(detail, known) if "-driver-" not in pod))
         error = (detail.error.message or "") if detail.error else ""
-        tasks.append(Task(name, detail.state or "PENDING", seconds, worked, error))
+        tasks.append(Task(name, detail.state or "PENDING", seconds, pods, error))
     return tuple(tasks)
+
+
+def _pods(detail: Any, known: Mapping[str, Any]) -> Iterator[str]:
+    """The pods that did a step's work: its executor's, or those of the executor's attempts."""
+    children = detail.child_tasks or []
+    if detail.pod_name and not children:
+        yield detail.pod_name
+    for child in children:
+        found = known.get(child.task_id) or known.get(child.pod_name)
+        if found is None and child.pod_name:
+            yield child.pod_name
+        elif found is not None and _EXECUTOR.fullmatch(found.display_name or ""):
+            yield from _pods(found, known)
 
 
 def _fault(error: ApiException, kubeflow: Kubeflow) -> HeadraceError:

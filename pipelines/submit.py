@@ -115,9 +115,11 @@ def describe(task: Task) -> str:
 
 
 def trouble(run: Run) -> str:
-    """Why a run failed, as far as the API says: its steps in the order they began, the first that failed."""
-    failed = next((task for task in run.tasks if task.state == "FAILED"), None)
-    if failed is None:
+    """Why a run failed, as far as the API says: the first step that failed; a group fails with its step."""
+    every = [task for task in run.tasks if task.state == "FAILED"]
+    steps = [task for task in every if task.pods] or every[-1:]
+    if not steps:
         return run.error or "the API names no step"
+    failed = steps[0]
     log = f"`headrace logs {run.id} --step {failed.name}` shows its log"
     return f"{failed.name} failed" + (f": {failed.error}" if failed.error else "") + f"; {log}"

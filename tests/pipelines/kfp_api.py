@@ -9,7 +9,7 @@ import asyncio
 import json
 import re
 import threading
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -103,25 +103,45 @@ class State:
         if state in ("SUCCEEDED", "FAILED"):
             found["finished_at"] = self.stamp()
         details = found["run_details"]["task_details"]
+        details[:] = [detail for detail in details if detail["display_name"] != "exit-handler-1"]
+        group = "FAILED" if state == "FAILED" else "RUNNING"
+        details.append(self._task(run, "exit-handler-1", group, [f"{run}-{name}" for name in tasks]))
         for name, task_state in tasks.items():
-            name = name.replace("_", "-")
-            details[:] = [detail for detail in details if detail["display_name"] != name]
-            details.append(
-                {
-                    "run_id": run,
-                    "task_id": f"{run}-{name}",
-                    "display_name": name,
-                    "create_time": self.stamp(),
-                    "start_time": self.stamp(),
-                    "end_time": self.stamp(),
-                    "state": task_state,
-                    "child_tasks": [
-                        {"pod_name": f"{run}-system-dag-driver-{name}"},
-                        {"pod_name": f"{run}-system-container-impl-{name}"},
-                    ],
-                    **({"error": {"code": 2, "message": f"{name} failed"}} if task_state == "FAILED" else {}),
-                }
-            )
+            step = name.replace("_", "-")
+            details[:] = [detail for detail in details if not detail["task_id"].startswith(f"{run}-{step}")]
+            pod, error = f"{run}-system-container-impl-{step}", {"error": {"code": 2, "message": f"{step} failed"}}
+            attempts = [f"{pod}-{number}" for number in range(3)] if task_state == "FAILED" else [pod]
+            details += [
+                self._task(run, f"{step}-driver", "SUCCEEDED", pod_name=f"{run}-system-container-driver-{step}"),
+                self._task(run, step, task_state, [f"{run}-{step}-executor"], **(error if attempts[1:] else {})),
+            ]
+            if task_state == "SKIPPED":
+                details[-1]["child_tasks"] = []
+            elif attempts[1:]:
+                details.append(self._task(run, "executor", task_state, attempts, f"{run}-{step}-executor"))
+                for number, attempt in enumerate(attempts):
+                    executor = f"{run}-{step}-executor-{number}"
+                    details.append(self._task(run, f"executor({number})", task_state, [], executor, pod_name=attempt))
+            else:
+                details.append(self._task(run, "executor", task_state, [], f"{run}-{step}-executor", pod_name=pod))
+
+    def _task(
+        self, run: str, name: str, state: str, children: Sequence[str] = (), task_id: str = "", **fields: Any
+    ) -> dict[str, Any]:
+        """One node of the workflow; its children are named by task or, as pods, by name."""
+        return {
+            "run_id": run,
+            "task_id": task_id or f"{run}-{name}",
+            "display_name": name,
+            "create_time": self.stamp(),
+            "start_time": self.stamp(),
+            "end_time": self.stamp(),
+            "state": state,
+            "child_tasks": [
+                {"task_id": child} if child.endswith("-executor") else {"pod_name": child} for child in children
+            ],
+            **fields,
+        }
 
 
 class Api:

@@ -290,16 +290,16 @@ def test_logs_come_from_the_pods_that_are_left(
     assert "no log of tune is left: its pods are gone from headrace-dev; Kubeflow may have archived it" in str(
         gone.exception
     )
-    logs[f"{run}-system-container-impl-tune"] = (
+    logs[f"{run}-system-container-impl-tune-2"] = (
         'step 1\n::progress {"done": 1, "total": 9, "note": "손실 0.5"}\n::error {'
     )
     logs[f"{run}-system-container-impl-ingest"] = "read 12\n"
     assert said(headrace("logs", run)) == [
-        f"── tune ({run}-system-container-impl-tune)",
+        f"── tune ({run}-system-container-impl-tune-2)",
         "step 1",
         "1/9 손실 0.5",
         "::error {",
     ]
     assert said(headrace("logs", run, "--step", "ingest", "--follow"))[1:] == ["read 12"]
     wrong = headrace("logs", run, "--step", "tuna")
-    assert "has no step 'tuna'; it has ingest, tune" in str(wrong.exception)
+    assert "has no step 'tuna'; it has exit-handler-1, ingest, tune" in str(wrong.exception)

@@ -86,9 +86,10 @@ def test_runs_are_found_over_many_pages_with_what_the_gate_decided(
     assert kfp.run(last.id).decision == "release"
     state.move(runs[0].id, "FAILED", tune="FAILED")
     assert [run.id for run in kfp.runs(failed=True)] == [runs[0].id]
-    [tune] = kfp.run(runs[0].id).tasks
+    [group, tune] = kfp.run(runs[0].id).tasks
+    assert (group.name, group.pods) == ("exit-handler-1", ())
     assert (tune.name, tune.error) == ("tune", "tune failed")
-    assert tune.pods == (f"{runs[0].id}-system-container-impl-tune",)
+    assert tune.pods == tuple(f"{runs[0].id}-system-container-impl-tune-{number}" for number in range(3))
     assert state.runs[last.id]["service_account"] == "headrace-release"
     assert len(state.experiments) == 1
 
