@@ -16,7 +16,7 @@ from pydantic import Field
 
 from components.common.options import Options
 from components.release.manifest import Manifest
-from components.release.rollout import PREVIOUS
+from components.release.notes import PREVIOUS
 
 _DIGEST = re.compile(r"(?<![0-9a-f])[0-9a-f]{64}(?![0-9a-f])")
 

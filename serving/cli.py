@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -25,6 +26,10 @@ serve_app = typer.Typer(
     help="The embedded serving plane: model servers behind Envoy on this machine.", no_args_is_help=True
 )
 rollout_app = typer.Typer(help="The share of the requests that a new revision gets.", no_args_is_help=True)
+ab_app = typer.Typer(
+    help="An A/B test: every user keeps the revision they once got, until the test stops.", no_args_is_help=True
+)
+rollout_app.add_typer(ab_app, name="ab")
 models_app = typer.Typer(help="Model versions in the store.", no_args_is_help=True)
 
 console = Console()
@@ -36,6 +41,9 @@ def up(environment: EnvironmentName = "local", home: Home = None) -> None:
     plane = plane_of(load_environment(environment, home))
     started = plane.start()
     console.print(f"{'started' if started else 'already running'}: {plane.gateway_url} (API on port {plane.api_port})")
+    for row in plane.revisions():
+        if not row["ready"]:
+            console.print(f"  {row['service']}: {row['revision']}: {row['message']}", highlight=False, markup=False)
 
 
 @serve_app.command()
@@ -60,13 +68,17 @@ def serve_status(environment: EnvironmentName = "local", home: Home = None, as_j
 def rollout_status(
     service: Service = "", environment: EnvironmentName = "local", home: Home = None, as_json: Json = False
 ) -> None:
-    """Show the stable revision, the candidate and its share."""
+    """Show the stable revision, the candidate and its share, and whether automation is paused."""
     place = load_environment(environment, home)
     rollout = _rollout(place, service).status()
     if as_json:
-        typer.echo(json.dumps({**dataclasses.asdict(rollout), "state": rollout.state}, indent=2))
+        computed = {"state": rollout.state, "strategy": rollout.strategy}
+        typer.echo(json.dumps({**dataclasses.asdict(rollout), **computed}, indent=2, ensure_ascii=False))
         return
     _print_rollout(rollout)
+    if rollout.pin:
+        where = f"{rollout.pin}: {rollout.candidate}" if rollout.pin.startswith("header ") else rollout.pin
+        console.print(f"  the candidate alone: {where}", highlight=False, markup=False, soft_wrap=True)
     if place.serving.mode == "plane":
         plane = plane_of(place)
         _print_revisions(plane, [row for row in plane.revisions() if row["service"] == rollout.service])
@@ -80,19 +92,74 @@ def set_percent(
     home: Home = None,
 ) -> None:
     """Give the candidate PERCENT of the requests and wait until that is observed."""
-    _print_rollout(_rollout(load_environment(environment, home), service).set_percent(percent))
+    _change(environment, home, service, lambda backend: backend.set_percent(percent))
+
+
+@rollout_app.command()
+def switch(
+    back: Annotated[bool, typer.Option("--back", help="Give them back to the stable revision.")] = False,
+    service: Service = "",
+    environment: EnvironmentName = "local",
+    home: Home = None,
+) -> None:
+    """Blue-green: give the candidate all requests at once. `switch --back` returns them, `promote` ends it.
+
+    Both revisions keep running meanwhile, so neither way waits for a model server to start.
+    """
+    _change(environment, home, service, lambda backend: backend.set_percent(0 if back else 100))
 
 
 @rollout_app.command()
 def promote(service: Service = "", environment: EnvironmentName = "local", home: Home = None) -> None:
     """Make the candidate the stable revision; without a candidate nothing changes."""
-    _print_rollout(_rollout(load_environment(environment, home), service).promote())
+    _change(environment, home, service, lambda backend: backend.promote())
 
 
 @rollout_app.command()
 def rollback(service: Service = "", environment: EnvironmentName = "local", home: Home = None) -> None:
     """Take all requests from the candidate at once; after a promotion, return to the revision before it."""
-    _print_rollout(_rollout(load_environment(environment, home), service).rollback())
+    _change(environment, home, service, lambda backend: backend.rollback())
+
+
+@rollout_app.command()
+def pause(
+    reason: Annotated[str, typer.Option("--reason", help="Why; shown by `status`.")] = "by hand",
+    service: Service = "",
+    environment: EnvironmentName = "local",
+    home: Home = None,
+) -> None:
+    """Keep automation from giving the candidate more requests; it may still take them away, and so may you."""
+    _change(environment, home, service, lambda backend: backend.pause(reason))
+
+
+@rollout_app.command()
+def resume(service: Service = "", environment: EnvironmentName = "local", home: Home = None) -> None:
+    """Let automation go on."""
+    _change(environment, home, service, lambda backend: backend.resume())
+
+
+@ab_app.command("start")
+def ab_start(
+    percent: Annotated[int, typer.Option("--percent", min=1, max=99, help="The candidate's share of the users.")] = 50,
+    by_header: Annotated[str, typer.Option("--by-header", help="Request header that names the user.")] = "",
+    by_cookie: Annotated[
+        bool, typer.Option("--by-cookie", help="Tell users apart by a cookie of the gateway.")
+    ] = False,
+    service: Service = "",
+    environment: EnvironmentName = "local",
+    home: Home = None,
+) -> None:
+    """Give the candidate a share of the users, who keep it; `rollback` or `rollout ab stop` ends the test."""
+    if bool(by_header) == by_cookie:
+        raise typer.BadParameter("say how users are told apart: --by-header NAME or --by-cookie")
+    assignment = "cookie" if by_cookie else f"header {by_header.lower()}"
+    _change(environment, home, service, lambda backend: backend.assign(assignment, percent))
+
+
+@ab_app.command("stop")
+def ab_stop(service: Service = "", environment: EnvironmentName = "local", home: Home = None) -> None:
+    """Split requests instead of users again; the candidate keeps its share. Then `promote` or `rollback`."""
+    _change(environment, home, service, lambda backend: backend.assign("", backend.status().wanted))
 
 
 @rollout_app.command("progress")
@@ -142,14 +209,34 @@ def _rollout(environment: Environment, service: str) -> "RolloutBackend":
     return connect(environment, service)
 
 
+def _change(environment: str, home: Path | None, service: str, change: Callable[["RolloutBackend"], "Rollout"]) -> None:
+    backend = _rollout(load_environment(environment, home), service)
+    before = backend.status()
+    after = change(backend)
+    if _wanted(before) == _wanted(after) and before.applied:
+        console.print("nothing to do: ", end="", highlight=False)
+    _print_rollout(after)
+
+
+def _wanted(rollout: "Rollout") -> tuple[object, ...]:
+    return (rollout.stable, rollout.candidate, rollout.wanted, rollout.paused, rollout.assignment)
+
+
 def _print_rollout(rollout: "Rollout") -> None:
     stable = f"{rollout.service}: {rollout.stable} {100 - rollout.observed} %"
     candidate = f", candidate {rollout.candidate} {rollout.observed} %" if rollout.candidate else ""
-    console.print(f"{stable}{candidate} ({rollout.state})", highlight=False)
-    if rollout.reason:
-        console.print(f"  {rollout.reason}", highlight=False, markup=False)
+    console.print(f"{stable}{candidate} ({rollout.state})", highlight=False, soft_wrap=True)
+    lines = [rollout.reason] if rollout.reason else []
+    if rollout.paused:
+        lines.append(f"paused: {rollout.paused}; `headrace rollout resume` lets automation go on")
+    if rollout.assignment:
+        lines.append(f"A/B test: users are kept by {rollout.assignment}")
+    if rollout.strays:
+        lines.append(f"gets requests and should not: {', '.join(rollout.strays)}")
     if rollout.previous and not rollout.candidate:
-        console.print(f"  rollback returns to {rollout.previous}", highlight=False)
+        lines.append(f"rollback returns to {rollout.previous}")
+    for line in lines:
+        console.print(f"  {line}", highlight=False, markup=False, soft_wrap=True)
 
 
 def _print_revisions(plane: Plane, revisions: list[dict[str, Any]]) -> None:
@@ -168,7 +255,8 @@ def _print_revisions(plane: Plane, revisions: list[dict[str, Any]]) -> None:
             f"{row['latency_ms']['p50']:.0f}/{row['latency_ms']['p95']:.0f}",
             str(row["restarts"]),
         )
-    console.print(table)
+    # A name that is cut cannot be copied: a narrow terminal wraps the line instead.
+    console.print(table, width=max(console.width, console.measure(table).maximum), soft_wrap=True)
     for row in revisions:
         if row["message"]:
             console.print(f"{row['revision']}: {row['message']}", highlight=False, markup=False)

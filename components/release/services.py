@@ -250,6 +250,8 @@ def _lost(sent: Any, accepted: Any, path: str) -> Iterator[str]:
     if isinstance(sent, dict) and isinstance(accepted, dict):
         for field, value in sent.items():
             where = f"{path}.{field}" if path else field
+            if where == "metadata.managedFields":
+                continue  # the server's own book-keeping
             if field in accepted:
                 yield from _lost(value, accepted[field], where)
             elif value and where not in ("status", "metadata"):

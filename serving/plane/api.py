@@ -1,6 +1,7 @@
 """The Kubernetes API for InferenceServices, on loopback, so that one publishing path serves plane and cluster."""
 
 import os
+import re
 from typing import Any
 
 from starlette.applications import Starlette
@@ -9,11 +10,13 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from components.release.manifest import API_VERSION, KIND, violations
+from components.release.notes import ASSIGNMENT, note
 from serving.plane.manifests import Manifests, Refused, merge
 from serving.plane.predictors import Runtimes, threads
 from serving.plane.reconcile import Manifest, Service
 from serving.plane.supervisor import Supervisor
 
+_ASSIGNMENT = re.compile(r"cookie|header [A-Za-z0-9][-A-Za-z0-9]*")
 _COLLECTION = f"/apis/{API_VERSION}/namespaces/{{namespace}}/inferenceservices"
 
 
@@ -116,12 +119,14 @@ def _admit(manifest: Manifest, runtimes: Runtimes) -> None:
 
 
 def _unservable(manifest: Manifest, runtimes: Runtimes) -> list[str]:
-    spec = manifest["spec"]
+    spec, assignment = manifest["spec"], note(manifest, ASSIGNMENT)
     predictors = {"spec.predictor": spec["predictor"]}
     predictors |= {
         f"spec.canary[{i}].predictor": canary["predictor"] for i, canary in enumerate(spec.get("canary") or [])
     }
     found = []
+    if assignment and not _ASSIGNMENT.fullmatch(assignment):
+        found.append(f"metadata.annotations[{ASSIGNMENT}]: must be 'cookie' or 'header NAME', not {assignment!r}")
     for path, predictor in predictors.items():
         model = predictor.get("model")
         if not model:

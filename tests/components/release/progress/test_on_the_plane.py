@@ -19,7 +19,7 @@ from components.release.manifest import render, render_predictor
 from components.release.progress.options import Progress
 from components.release.progress.progress import progress
 from components.release.progress.record import Ending
-from components.release.rollout import StandardRollout
+from components.release.rollout import RolloutBackend, connect
 from serving.cli import rollout_app
 from serving.plane.client import plane_of
 
@@ -78,7 +78,7 @@ class Stage:
     """A plane whose model servers are stand-ins."""
 
     environment: Environment
-    rollout: StandardRollout
+    rollout: RolloutBackend
     folder: Path
 
     def introduce(self, revision: str, errors: float, seconds: float) -> None:
@@ -106,7 +106,7 @@ def stage(environment_at: Callable[[Path], Environment], tmp_path_factory: pytes
     plane = replace(plane_of(environment), runtimes=folder / "runtimes.yaml")
     plane.start()
     try:
-        stage = Stage(environment, StandardRollout(environment, NAME), folder)
+        stage = Stage(environment, connect(environment, NAME), folder)
         stage.introduce("steady", errors=0.04, seconds=0.01)
         yield stage
     finally:
