@@ -25,7 +25,7 @@ from components.data.ingest.component import ingest
 from components.data.parse.component import parse
 from components.model.versions import EVALUATION, PROVENANCE, Origins, seal
 from components.release.manifest import render, render_predictor
-from components.release.rollout import PREVIOUS
+from components.release.notes import PREVIOUS
 from pipelines import sweep as sweeping
 from pipelines.cli import app
 from pipelines.display import Display
