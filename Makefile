@@ -33,10 +33,12 @@ benchmarks: $(READY)
 	$(BIN)/pytest -m benchmark tests/benchmarks $(ARGS)
 
 # The four container images. With REGISTRY=registry.example.com/headrace they are pushed, and images.lock.yaml says their
-# digests. BASE, PIP_CONF and TORCH_INDEX are for other bases and package indexes: docs/images.md.
+# digests; with OVERLAY=dev too, so do the manifests of that environment. BASE, PIP_CONF and TORCH_INDEX are for other
+# bases and package indexes: docs/images.md.
 BASE ?=
 PIP_CONF ?= /dev/null
 REGISTRY ?=
+OVERLAY ?=
 IMAGES := release data predictor model
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 images: $(if $(REGISTRY),$(READY))
@@ -47,7 +49,8 @@ images: $(if $(REGISTRY),$(READY))
 	done
 ifneq ($(REGISTRY),)
 	for image in $(IMAGES); do buildah push $(REGISTRY)/$$image:$(VERSION) || exit; done
-	$(BIN)/headrace images lock $(REGISTRY) --tag $(VERSION)
+	$(BIN)/headrace images lock $(REGISTRY) --tag $(VERSION) \
+	  $(if $(OVERLAY),--manifests manifests/overlays/$(OVERLAY)/images/kustomization.yaml)
 endif
 
 environment: $(READY)
