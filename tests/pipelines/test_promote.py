@@ -405,8 +405,7 @@ def test_an_api_that_fails_is_a_check_that_failed(world: World, first: str, meth
 
 
 def test_with_the_client_against_two_kubeflow_apis(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (submit, schedule):
-        monkeypatch.setattr(module, "RELEASES", world.folder / "releases")
+    monkeypatch.setattr(submit, "RELEASES", world.folder / "releases")
     monkeypatch.setattr(kubeflow, "_PAUSES", (0.0, 0.0))
     states = {"dev": State(), "staging": State()}
     with serving(Api(states["dev"]).routes()) as dev, serving(Api(states["staging"]).routes()) as staging:

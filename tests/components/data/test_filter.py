@@ -3,7 +3,7 @@
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from components.common.documents import part_files, read_table
@@ -109,7 +109,6 @@ def test_the_report_quotes_only_what_it_may(judged):
     assert "unmasked word" not in page
 
 
-@settings(deadline=None)
 @given(st.lists(st.text(st.characters(codec="utf-8", max_codepoint=0x2FFFF)), min_size=1, max_size=5))
 def test_measures_agree_with_counting_by_hand(texts):
     measured = measure(pa.array(texts, pa.large_string()), np.ones(len(texts), bool))

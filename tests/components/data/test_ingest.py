@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from components.common.documents import part_files, read_table
@@ -161,7 +161,6 @@ def test_korean_text_is_read_in_the_encodings_it_comes_in(encoding):
     assert decode("안녕하세요, Headrace 문서입니다.\r\n".encode(encoding)) == "안녕하세요, Headrace 문서입니다.\n"
 
 
-@settings(deadline=None)
 @given(st.text(st.characters(codec="utf-8", exclude_characters="\0\r\ufeff")))
 def test_any_text_in_utf8_is_read_as_it_is(text):
     assert decode(text.encode()) == text

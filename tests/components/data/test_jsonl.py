@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from components.common.documents import read_table
@@ -82,7 +82,6 @@ def test_a_missing_or_empty_file_and_a_folder_in_use_are_refused(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-@settings(deadline=None)
 @given(
     st.lists(st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1).filter(str.strip), min_size=1)
 )

@@ -3,7 +3,7 @@
 from importlib.metadata import distributions
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from components.data.licenses import LICENSING, classifiers_to_spdx, is_permitted, refine, text_to_spdx, to_spdx
@@ -85,7 +85,6 @@ def test_or_needs_one_side_and_needs_both(expression, permitted):
     assert is_permitted(expression, frozenset({"MIT", "Apache-2.0"})) is permitted
 
 
-@settings(deadline=None)
 @given(
     st.text(max_size=80) | st.from_regex(r"[A-Za-z0-9.() -]{0,40}( (OR|AND|WITH) [A-Za-z0-9.-]{1,12})?", fullmatch=True)
 )

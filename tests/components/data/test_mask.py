@@ -5,7 +5,7 @@ import string
 from itertools import pairwise
 
 import pytest
-from hypothesis import assume, example, given, settings
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from components.common.documents import part_files, read_table, text_revision
@@ -123,14 +123,12 @@ AFTER = st.sampled_from(
 PERSONAL = PHONES | EMAILS | RESIDENTS | CARDS | ADDRESSES
 
 
-@settings(deadline=None)
 @given(BEFORE, PERSONAL, AFTER)
 def test_in_any_context_it_is_masked_and_nothing_of_it_is_left(before, personal, after):
     masked = mask(before + personal + after)
     assert re.fullmatch(re.escape(before) + r"\[[A-Z_]+_1\]" + re.escape(after), masked)
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(BEFORE, PERSONAL, AFTER), max_size=5))
 def test_several_in_one_text_are_all_masked(parts):
     text = " ".join(before + personal + after for before, personal, after in parts)
@@ -141,7 +139,6 @@ def test_several_in_one_text_are_all_masked(parts):
 NOISE = st.text("0123456789-. +()@:abcdefz[]_가é/\n０", max_size=60)
 
 
-@settings(deadline=None)
 @given(NOISE | st.text())
 @example("x@y.com01012345678")
 @example("1-010-1234-5678@c.com")
@@ -150,7 +147,6 @@ def test_masking_again_changes_nothing(text):
     assert mask(masked) == masked
 
 
-@settings(deadline=None)
 @given(NOISE | st.text())
 def test_what_is_found_lies_in_order_inside_the_text(text):
     found = list(find(text, KINDS))
@@ -158,7 +154,6 @@ def test_what_is_found_lies_in_order_inside_the_text(text):
     assert all(left.end <= right.start for left, right in pairwise(found))
 
 
-@settings(deadline=None)
 @given(st.text(string.ascii_letters + string.whitespace + "가나다라마바사.,;!?#*`'\"(){}<>", max_size=200))
 def test_words_without_numbers_and_at_signs_are_never_touched(text):
     assume("at" not in text.lower())

@@ -5,7 +5,7 @@ import io
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from components.common.documents import part_files, read_table, text_revision
@@ -105,7 +105,6 @@ def test_csv_becomes_a_table_and_long_ones_are_cut_and_counted():
     assert result.rows_cut == 7
 
 
-@settings(deadline=None)
 @given(st.text(st.characters(codec="utf-8")))
 def test_code_is_not_touched(text):
     assert parsed(text, "code").removesuffix("\n") == text.removesuffix("\n")
@@ -115,7 +114,6 @@ def test_decomposed_hangul_is_composed():
     assert parsed("한국어", "text") == "한국어\n"
 
 
-@settings(deadline=None)
 @given(
     st.text(st.characters(codec="utf-8")) | st.text("#`*-=|<>![]() \nab", max_size=60),
     st.sampled_from(["markdown", "text"]),
@@ -126,7 +124,6 @@ def test_parsing_anything_succeeds_and_parsing_text_again_changes_nothing(text, 
         assert parsed(once, form) == once
 
 
-@settings(deadline=None)
 @given(st.lists(st.lists(st.text('ab가|\\ ,"\n', max_size=5), min_size=2, max_size=2), min_size=1, max_size=5))
 def test_every_row_of_a_table_has_as_many_cells(rows):
     buffer = io.StringIO()

@@ -214,7 +214,7 @@ KEYS: Keys = {key_id(KEY): KEY}
 SMALL = 32
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(content=st.binary(max_size=4 * SMALL), name=st.text(min_size=1, max_size=20), change=st.data())
 def test_any_file_comes_back_and_any_other_bytes_do_not(
     tmp_path_factory: pytest.TempPathFactory, content: bytes, name: str, change: st.DataObject

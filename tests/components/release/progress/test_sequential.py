@@ -41,7 +41,7 @@ def mean(probabilities: Array, before: Capital, after: Capital) -> float:
     return float((probabilities * np.exp(after.log - before.log)).sum())
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(st.integers(1, 40), st.integers(1, 300), st.data(), st.integers(0, 10**6), st.sampled_from([1.0, 1.3]))
 def test_a_bet_on_worse_is_exactly_fair_and_unfair_to_who_bets_against_a_better_candidate(
     n_c: int, n_s: int, data: st.DataObject, seed: int, margin: float
@@ -60,7 +60,7 @@ def test_a_bet_on_worse_is_exactly_fair_and_unfair_to_who_bets_against_a_better_
     assert (after.log <= BOUND + 1e-9).all(), "capital above the bound would be wasted"
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(st.integers(1, 200), st.floats(0.001, 0.5), st.just(0.0) | st.floats(1e-9, 1), st.integers(0, 10**6))
 def test_a_bet_on_a_breach_is_fair_at_the_objective_and_below(
     n: int, objective: float, below: float, seed: int
@@ -74,7 +74,7 @@ def test_a_bet_on_a_breach_is_fair_at_the_objective_and_below(
     assert mean(binom(n, objective * below).pmf(outcomes), before, after) <= 1 + 1e-6
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(
     st.integers(1, 30), st.integers(1, 40), RATES, st.floats(0.005, 0.3), RATES, st.floats(0, 1), st.integers(0, 10**6)
 )
@@ -124,7 +124,7 @@ def test_a_threefold_error_rate_is_caught_within_the_information_limit() -> None
     assert np.median(crossings(SPENT, (0.01, 0.01), math.log(20), 400, looks=60)) <= 1500
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.integers(0, 400), st.floats(0, 1))
 def test_a_confidence_sequence_holds_the_estimate_and_shrinks(trials: int, share: float) -> None:
     failures = round(trials * share)
