@@ -236,13 +236,20 @@ def verify(environment: EnvironmentName = "local", home: Home = DEFAULT_HOME) ->
 @ledger_app.command("trace")
 def trace_(
     subject: Annotated[str, typer.Argument(help="A document id, version, served revision or entry; 8 characters do.")],
+    documents: Annotated[
+        bool, typer.Option("--documents", help="Print the ids of all documents it was made from, one a line.")
+    ] = False,
     environment: EnvironmentName = "local",
     home: Home = DEFAULT_HOME,
 ) -> None:
-    """Show what something was made from, and what it went into."""
-    from components.common.trace import Link, trace
+    """Show what something was made from, and every dataset, model and served revision it went into."""
+    from components.common.trace import Link, documents_of, trace
 
-    answer = trace(_ledger(environment, home), subject)
+    ledger = _ledger(environment, home)
+    answer = trace(ledger, subject)
+    if documents:
+        typer.echo("\n".join(documents_of(ledger, answer)))
+        return
     tree = Tree(f"[bold]{answer.kind}[/] {escape(subject)}")
 
     def grow(title: str, links: list[Link]) -> None:
@@ -256,6 +263,75 @@ def trace_(
     grow("found in" if answer.kind == "document" else "made by", answer.found)
     grow("went into", answer.went_into)
     console.print(tree, soft_wrap=True)
+    for kind, name in (("datasets", "datasets"), ("models", "models"), ("publications", "served revisions")):
+        if heads := answer.heads(kind):
+            console.print(
+                f"[bold]{name}[/] {', '.join(_short(head.partition('/')[2]) for head in heads)}", soft_wrap=True
+            )
+
+
+@ledger_app.command()
+def key(
+    out: Annotated[Path | None, typer.Option(help="File to write; printed if not given.")] = None,
+    environment: EnvironmentName = "local",
+    home: Home = DEFAULT_HOME,
+) -> None:
+    """Give the public key that checks what this ledger signs; hand it to whoever is to check proofs."""
+    pem = _ledger(environment, home).public_key()
+    if out:
+        _write(out, pem)
+    else:
+        typer.echo(pem.decode(), nl=False)
+
+
+@ledger_app.command()
+def prove(
+    document: Annotated[str, typer.Argument(help="Id of a document, all 64 characters.")],
+    dataset: Annotated[str, typer.Option(help="datasets/NAME/HASH; 8 characters of the hash do.")],
+    out: Annotated[Path, typer.Option(help="File to write the proof to.")],
+    environment: EnvironmentName = "local",
+    home: Home = DEFAULT_HOME,
+) -> None:
+    """Prove that a document was, or was not, in a dataset version; `headrace ledger check` needs no store to check it.
+
+    The proof holds the version's signed head, its ledger entry, and the path from the document's leaf to the Merkle
+    root, or of the two neighbours between which it would be.
+    """
+    from components.common.proof import check as check_proof
+    from components.common.proof import prove as make_proof
+
+    ledger = _ledger(environment, home)
+    proof = make_proof(ledger, document, dataset)
+    _write(out, proof)
+    shown = check_proof(proof, ledger.verify_key())
+    console.print(f"{'in' if shown.inside else 'not in'} {shown.version}; check it anywhere with:", soft_wrap=True)
+    console.print(f"  headrace ledger check {escape(str(out))} --key ledger.pub", soft_wrap=True)
+
+
+@ledger_app.command()
+def check(
+    proof: Annotated[Path, typer.Argument(help="File that `headrace ledger prove` wrote.")],
+    public: Annotated[Path, typer.Option("--key", help="The ledger's public key, from `headrace ledger key`.")],
+) -> None:
+    """Check a proof with nothing but the file and the ledger's public key; exits with 1 if it does not hold."""
+    from components.common.ledger import read_public_key
+    from components.common.proof import check as check_proof
+    from components.common.proof import read_proof
+
+    shown = check_proof(read_proof(proof), read_public_key(read_proof(public), str(public)))
+    word = "was in" if shown.inside else "was not in"
+    console.print(
+        f"[green]✓[/] document {shown.document} {word} {shown.version} ({shown.records:,} records, "
+        f"signed {shown.signed_at[:10]})",
+        soft_wrap=True,
+    )
+
+
+def _write(path: Path, data: bytes) -> None:
+    """Write a file whole or not at all."""
+    partial = path.with_name(f"{path.name}.partial")
+    partial.write_bytes(data)
+    partial.rename(path)
 
 
 def _short(head: str) -> str:

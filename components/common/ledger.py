@@ -12,7 +12,9 @@ Every artifact directory carries the entry that made it as `ledger.json`; its SH
 import base64
 import hashlib
 import json
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,9 +23,10 @@ from typing import Any
 import pyarrow.parquet as pq
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from components.common.errors import HeadraceError
+from components.common.merkle import merkle_root
 from components.common.store import Store, open_store
 
 SIDECAR = "ledger.json"
@@ -66,17 +69,6 @@ def artifact_files(path: Path) -> dict[str, str]:
         raise HeadraceError(f"{path} does not exist or is no artifact directory")
     files = sorted(file for file in path.rglob("*") if file.is_file() and file != path / SIDECAR)
     return {file.relative_to(path).as_posix(): file_digest(file) for file in files}
-
-
-def merkle_root(leaves: Iterable[str]) -> str:
-    """Merkle root over record ids in sorted order, hashed as in RFC 6962 (leaf prefix 0x00, node prefix 0x01)."""
-    level = [hashlib.sha256(b"\0" + leaf.encode()).digest() for leaf in sorted(leaves)]
-    if not level:
-        return sha256(b"")
-    while len(level) > 1:
-        paired = [hashlib.sha256(b"\1" + level[i] + level[i + 1]).digest() for i in range(0, len(level) - 1, 2)]
-        level = paired + level[len(paired) * 2 :]
-    return level[0].hex()
 
 
 def record_ids(path: Path) -> list[str]:
@@ -202,8 +194,18 @@ class Ledger:
 
     def sign_head(self, head: str, entry: str) -> None:
         """Sign that a version (`datasets/<name>/<hash>`, `models/…`, `publications/…`) was made by an entry."""
-        signed = self._sign({"head": head, "entry": entry, "signed_at": _now()})
+        signed = self.sign({"head": head, "entry": entry, "signed_at": _now()})
         self.store.write(f"ledger/heads/{head}.json", signed, if_absent=True)
+
+    def verify_key(self) -> Ed25519PublicKey:
+        """The key that checks what this ledger signs."""
+        return self._private_key().public_key()
+
+    def public_key(self) -> bytes:
+        """The key that checks what this ledger signs, as PEM."""
+        return self.verify_key().public_bytes(
+            serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+        )
 
     def remove(self, entry: str, output: str, uri: str, reason: str) -> None:
         """Sign that a copy is removed on purpose; its files may go now.
@@ -233,6 +235,17 @@ class Ledger:
             data, name = self.store.read(key), Path(key).stem
             if sha256(data) == name:
                 yield name, json.loads(data)
+
+    def entry(self, name: str) -> bytes:
+        """An entry as it was recorded.
+
+        Raises:
+            HeadraceError: It is missing or not what was recorded.
+        """
+        data = self.store.read(_entry_key(name))
+        if sha256(data) != name:
+            raise HeadraceError(f"ledger entry {name[:12]} was changed since it was recorded; restore it from a backup")
+        return data
 
     def heads(self) -> Iterator[dict[str, str]]:
         """Every signed head that can be read, its signature unverified."""
@@ -290,7 +303,7 @@ class Ledger:
         if seen != state:
             number = f"{len(history):06}"
             statement = {"entry": entry, "output": output, "uri": uri, "number": number, "state": state}
-            signed = self._sign({**statement, "reason": reason, "signed_at": _now()})
+            signed = self.sign({**statement, "reason": reason, "signed_at": _now()})
             self.store.write(f"{folder}{number}.json", signed, if_absent=True)
 
     def _verify_links(self, name: str, entry: dict[str, Any], entries: dict[str, dict[str, Any]]) -> Iterator[Finding]:
@@ -356,17 +369,11 @@ class Ledger:
         if not self._key_file.is_file():
             yield Finding(name, f"the key that signed it, {self._key_file}, is missing")
             return
-        public = self._private_key().public_key()
-        if signed["public_key"] != _base64(public.public_bytes_raw()):
-            yield Finding(name, "it was signed with a key that is not this store's")
-            return
-        statement = {field: value for field, value in signed.items() if field not in ("public_key", "signature")}
-        try:
-            public.verify(base64.b64decode(signed["signature"]), canonical(statement))
-        except (InvalidSignature, ValueError):
-            yield Finding(name, "its signature does not fit")
+        if problem := signature_problem(signed, self.verify_key()):
+            yield Finding(name, problem)
 
-    def _sign(self, statement: dict[str, str]) -> bytes:
+    def sign(self, statement: Mapping[str, Any]) -> bytes:
+        """Sign a statement; what is returned is canonical JSON with key and signature in it."""
         key = self._private_key()
         return canonical(
             {
@@ -390,6 +397,33 @@ class Ledger:
         if not isinstance(loaded, Ed25519PrivateKey):
             raise HeadraceError(f"{self._key_file} is no Ed25519 key; restore the store's signing key")
         return loaded
+
+
+def signature_problem(signed: Mapping[str, Any], public: Ed25519PublicKey) -> str:
+    """What is wrong with the signature of a statement; '' when the key signed exactly this."""
+    if signed.get("public_key") != _base64(public.public_bytes_raw()):
+        return "it was signed with a key that is not this store's"
+    statement = {field: value for field, value in signed.items() if field not in ("public_key", "signature")}
+    try:
+        public.verify(base64.b64decode(signed.get("signature", "")), canonical(statement))
+    except (InvalidSignature, ValueError, TypeError):
+        return "its signature does not fit"
+    return ""
+
+
+def read_public_key(pem: bytes, where: str) -> Ed25519PublicKey:
+    """Read a ledger's public key.
+
+    Raises:
+        HeadraceError: It is none.
+    """
+    try:
+        key = serialization.load_pem_public_key(pem)
+    except (ValueError, UnsupportedAlgorithm):
+        key = None  # type: ignore[assignment]
+    if not isinstance(key, Ed25519PublicKey):
+        raise HeadraceError(f"{where} is no ledger's public key; `headrace ledger key` prints it")
+    return key
 
 
 def _entry_key(name: str) -> str:
@@ -437,6 +471,25 @@ def is_gone(uri: str) -> bool:
         return not folder.is_dir() or not any(path.is_file() for path in folder.rglob("*"))
     root, _, prefix = uri.rpartition("/")
     return next(open_store(root).list(f"{prefix}/"), None) is None
+
+
+@contextmanager
+def local_copy(uri: str) -> Iterator[Path | None]:
+    """The documents of a copy in a local folder, None if there is no such copy; what was fetched for it is removed."""
+    if _is_local(uri):
+        folder = _folder(uri)
+        yield folder if folder.is_dir() else None
+        return
+    root, _, prefix = uri.rpartition("/")
+    store = open_store(root)
+    parts = [key for key in store.list(f"{prefix}/part-") if key.endswith(".parquet")]
+    if not parts:
+        yield None
+        return
+    with tempfile.TemporaryDirectory(prefix="headrace-copy-") as folder_name:
+        for key in parts:
+            store.download(key, Path(folder_name, key.rpartition("/")[2]))
+        yield Path(folder_name)
 
 
 def _folder(uri: str) -> Path:

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 from components.common.documents import read_batches
 from components.common.errors import UsageError
-from components.common.ledger import Ledger
+from components.common.ledger import Ledger, local_copy, record_ids
 
 SHORTEST = 8
 """Fewest characters of a hash that name something."""
@@ -35,6 +35,11 @@ class Trace:
     found: list[Link]
     made_from: list[Link]
     went_into: list[Link]
+
+    def heads(self, kind: str) -> list[str]:
+        """The signed heads of a kind (`datasets`, `models`, `publications`) that the subject is in or went into."""
+        links = [*self.found, *self.went_into]
+        return list(dict.fromkeys(head for link in links for head in link.heads if head.startswith(f"{kind}/")))
 
 
 def trace(ledger: Ledger, subject: str) -> Trace:
@@ -77,6 +82,35 @@ def trace(ledger: Ledger, subject: str) -> Trace:
     found = set(notes)
     made_from = set() if kind == "document" else _closure(named, parents)
     return Trace(subject, kind, links(found), links(made_from - found), links(set(went_into) - found))
+
+
+def documents_of(ledger: Ledger, answer: Trace) -> list[str]:
+    """Ids of the documents in the dataset versions that a traced subject is, or was made from, sorted.
+
+    Raises:
+        UsageError: It leads back to no dataset version, or no copy of one is left.
+    """
+    links = [link for link in [*answer.found, *answer.made_from] if _is_dataset(link)]
+    if not links:
+        raise UsageError(f"{answer.kind} {answer.subject} leads back to no dataset version")
+    entries, ids = dict(ledger.entries()), set()
+    for link in links:
+        with_records = {name for name, output in entries[link.entry]["outputs"].items() if "records" in output}
+        for place in ledger.locations(link.entry):
+            if place["output"] not in with_records:
+                continue
+            with local_copy(place["uri"]) as folder:
+                found = record_ids(folder) if folder else []
+            if found:
+                ids.update(found)
+                break
+        else:
+            raise UsageError(f"no copy of {link.heads[0]} is left{f': {link.note}' if link.note else ''}")
+    return sorted(ids)
+
+
+def _is_dataset(link: Link) -> bool:
+    return any(head.startswith("datasets/") for head in link.heads)
 
 
 def _heads_by_entry(ledger: Ledger) -> dict[str, list[str]]:
@@ -127,10 +161,10 @@ def _holding(ledger: Ledger, entries: dict[str, dict[str, Any]], document: str) 
             continue
         notes = []
         for place in ledger.locations(name):
-            path = Path(place["uri"].removeprefix("file://"))
-            if "records" not in entry["outputs"][place["output"]] or not path.is_dir():
+            if "records" not in entry["outputs"][place["output"]]:
                 continue
-            own, derived = _count(path, document)
+            with local_copy(place["uri"]) as path:
+                own, derived = _count(path, document) if path else (0, 0)
             if own:
                 notes.append(f"in {place['output']}")
             if derived:

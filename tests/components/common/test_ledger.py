@@ -6,15 +6,21 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
 from components.common.documents import DocumentWriter, new_document, read_table
 from components.common.environment import Environment, load_environment
 from components.common.errors import HeadraceError, UsageError
-from components.common.ledger import SIDECAR, DamagedArtifact, Ledger, entry_of, merkle_root
+from components.common.ledger import SIDECAR, DamagedArtifact, Ledger, entry_of, read_public_key, sha256
+from components.common.merkle import audit_path, leaf_hash, merkle_root, node_hash, root_from_path
+from components.common.proof import check as check_proof
+from components.common.proof import prove
 from components.common.store import open_store
 from components.common.trace import trace
+from pipelines.cli import app
 from pipelines.single import run_single
 
 TEXTS = ["The licence of hammer is MIT.", "한국어 문서도 하나 있습니다.", "The licence of anvil is BSD-3-Clause."]
@@ -213,3 +219,112 @@ def test_folders_may_have_any_name(tmp_path: Path) -> None:
     assert ledger.verify() == []
     (mixed / "part-00000.parquet").write_bytes(b"damaged")
     assert ledger.verify()
+
+
+def _ids(count: int) -> list[str]:
+    return sorted(sha256(str(number).encode()) for number in range(count))
+
+
+@given(st.integers(1, 70), st.data())
+def test_every_leaf_has_one_path_and_no_other_leaf_fits_it(count: int, data: st.DataObject) -> None:
+    ids = _ids(count)
+    leaves, root = [leaf_hash(record) for record in ids], merkle_root(ids)
+    index = data.draw(st.integers(0, count - 1))
+    path = audit_path(leaves, index)
+    assert root_from_path(leaves[index], index, count, path) == root
+    other = data.draw(st.integers(0, count + 3))
+    if other != index:  # neither in another place nor in a tree of another shape
+        assert root_from_path(leaves[index], other, count, path) != root
+        if other < count:
+            assert root_from_path(leaves[other], index, count, path) != root
+    assert root_from_path(leaves[index], index, count, [*path, leaves[0]]) != root
+    if path:
+        assert root_from_path(leaves[index], index, count, path[:-1]) != root
+
+
+def test_the_tree_is_the_one_of_rfc_6962() -> None:
+    def rfc(records: list[str]) -> bytes:
+        if len(records) == 1:
+            return leaf_hash(records[0])
+        split = 1 << (len(records) - 1).bit_length() - 1
+        return node_hash(rfc(records[:split]), rfc(records[split:]))
+
+    for count in range(1, 40):
+        assert merkle_root(_ids(count)) == rfc(_ids(count)).hex()
+    assert merkle_root([]) == sha256(b"")
+    # A node is no leaf: a record that reads like two hashes is hashed otherwise.
+    assert sha256(b"\x00" + bytes(64)) != node_hash(bytes(32), bytes(32)).hex() == sha256(b"\x01" + bytes(64))
+
+
+def test_a_document_is_proved_to_be_in_a_version_or_not_without_the_store(chain: Path, ledger: Ledger) -> None:
+    [head] = ledger.heads()
+    ids = sorted(read_table(chain / "documents", ["id"]).column("id").to_pylist())
+    absent = ["0" * 64, "f" * 64, sha256(b"elsewhere"), f"{int(ids[1], 16) + 1:064x}"]
+    public = read_public_key(ledger.public_key(), "ledger.pub")
+    proofs = {document: prove(ledger, document, head["head"].rpartition("/")[2][:8]) for document in [*ids, *absent]}
+    shutil.rmtree(chain / "home")  # nothing is left but the files and the key
+    for document, proof in proofs.items():
+        shown = check_proof(proof, public)
+        assert (shown.document, shown.inside) == (document, document in ids)
+        assert (shown.version, shown.records) == (head["head"], 3)
+
+
+def test_a_proof_that_was_changed_anywhere_does_not_hold(chain: Path, ledger: Ledger) -> None:
+    [head] = ledger.heads()
+    ids = sorted(read_table(chain / "documents", ["id"]).column("id").to_pylist())
+    inside, absent = (prove(ledger, document, head["head"]) for document in (ids[1], f"{int(ids[1], 16) + 1:064x}"))
+    public = ledger.verify_key()
+    for proof in (json.loads(inside), json.loads(absent)):
+        changed = [
+            {**proof, "document": ids[0]},
+            {**proof, "head": {**proof["head"], "signed_at": "2020-01-01"}},
+            {**proof, "entry": proof["entry"].replace('"count":3', '"count":4')},
+            {**proof, "leaves": proof["leaves"][:-1]},
+            {**proof, "leaves": [{**proof["leaves"][0], "index": 2}, *proof["leaves"][1:]]},
+            {**proof, "leaves": [{**proof["leaves"][0], "record": ids[2]}, *proof["leaves"][1:]]},
+            {**proof, "leaves": [{**proof["leaves"][0], "path": []}, *proof["leaves"][1:]]},
+            {**proof, "schema": 2},
+            {**proof, "leaves": 3},
+        ]
+        for one in changed:
+            with pytest.raises(HeadraceError):
+                check_proof(json.dumps(one).encode(), public)
+    # Neighbours that are none: the first and the last record, with a real record between them.
+    first, last = (json.loads(prove(ledger, document, head["head"]))["leaves"][0] for document in (ids[0], ids[2]))
+    with pytest.raises(HeadraceError, match="not the two between which"):
+        check_proof(json.dumps({**json.loads(inside), "leaves": [first, last]}).encode(), public)
+    with pytest.raises(HeadraceError, match="not this store's"):
+        check_proof(inside, Ed25519PrivateKey.generate().public_key())
+
+
+def test_proofs_on_the_command_line(chain: Path, ledger: Ledger, tmp_path: Path) -> None:
+    document = read_table(chain / "documents", ["id"]).column("id")[0].as_py()
+    version = next(ledger.heads())["head"]
+    proof, public, home = tmp_path / "proof.json", tmp_path / "ledger.pub", ["--home", str(chain / "home")]
+    run = CliRunner().invoke
+    assert run(app, ["ledger", "key", "--out", str(public), *home]).exit_code == 0
+    made = run(app, ["ledger", "prove", document, "--dataset", version, "--out", str(proof), *home])
+    assert made.output.startswith(f"in {version}")
+    checked = run(app, ["ledger", "check", str(proof), "--key", str(public)])
+    assert f"{document} was in {version} (3 records" in checked.output
+    proof.write_text(proof.read_text().replace(document, "0" * 64))
+    assert isinstance(run(app, ["ledger", "check", str(proof), "--key", str(public)]).exception, HeadraceError)
+    listed = run(app, ["ledger", "trace", version, "--documents", *home]).output.split()
+    assert document in listed and len(listed) == 3
+    assert f"datasets {version.split('/')[1]}/" in run(app, ["ledger", "trace", document, *home]).output
+
+
+def test_a_document_in_a_bucket_is_traced_and_proved(
+    cloud: str, tmp_path: Path, environment: Environment, request: pytest.FixtureRequest
+) -> None:
+    place = environment.model_copy(update={"store": f"{cloud}/{tmp_path.name}"})
+    with DocumentWriter(tmp_path / "documents") as writer:
+        when = datetime(2026, 1, 1, tzinfo=UTC)
+        writer.write(new_document(source="s", url=text, text=text, retrieved_at=when) for text in TEXTS)
+    taken, made = {"documents": tmp_path / "documents"}, {"dataset": tmp_path / "dataset"}
+    run_single("data/card", taken, made, {"owner": "me"}, place)
+    document = read_table(tmp_path / "documents", ["id"]).column("id")[0].as_py()
+    shutil.rmtree(tmp_path / "dataset")
+    ledger = Ledger(open_store(place.store), Path(place.signing_key))
+    [link] = trace(ledger, document).found
+    assert check_proof(prove(ledger, document, link.heads[0]), ledger.verify_key()).inside
