@@ -5,13 +5,17 @@ trove classifiers, `text_to_spdx` recognises a licence by its words; each gives 
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from functools import cache
+from typing import Literal, NamedTuple
 
-from license_expression import ExpressionError, get_spdx_licensing
+from license_expression import ExpressionError, get_license_index, get_spdx_licensing
 
 from components.common.errors import UsageError
 from components.data.sources import PER_ITEM, Source
+
+Use = Literal["commercial", "modification"]
+"""What a use of documents may need a licence to allow."""
 
 LICENSING = get_spdx_licensing()
 
@@ -39,6 +43,10 @@ _WORDINGS = {
     "MIT": {"mit", "mitmit", "expat"},
     "MIT-0": {"mit0", "mitnoattributionmit0"},
     "MPL-2.0": {"mpl2", "mpl20", "mozillapublic20", "mozillapublic20mpl20"},
+    **{
+        f"LicenseRef-KOGL-{n}": {f"공공누리제{n}유형", f"공공누리{n}유형", f"kogltype{n}", f"kogl{n}"}
+        for n in range(1, 5)
+    },
     "PSF-2.0": {"psf", "psf2", "psfl", "pythonfoundation", "pythonsoftwarefoundation"},
     "Unlicense": {"un", "theununlicense", "ununlicense"},
     "Zlib": {"zlib", "zliblibpngzlib"},
@@ -51,7 +59,10 @@ _URLS = {
     "opensource.org/license/mit": "MIT",
     "mozilla.org/mpl/2.0": "MPL-2.0",
 }
-_NOT_A_NAME = re.compile(r"\b(?:the|licen[sc]ed?|licen[sc]es|version)\b|v(?=\.?\s*\d)|[^a-z0-9+]")
+_NOT_A_NAME = re.compile(r"\b(?:the|licen[sc]ed?|licen[sc]es|version)\b|v(?=\.?\s*\d)|[^a-z0-9+가-힣]")
+
+_PUBLIC = ("Permissive", "Public Domain")
+_COPYLEFT_CATEGORIES = ("Copyleft", "Copyleft Limited")
 
 _TEXTS = (
     ("Apache-2.0", ("apache license", "version 2.0, january 2004")),
@@ -149,18 +160,82 @@ def refine(expression: str, texts: Iterable[str]) -> str:
     return " ".join(variants[0] if word == AMBIGUOUS_BSD else word for word in expression.split())
 
 
-def is_permitted(expression: str, allowed: frozenset[str]) -> bool:
-    """Decide whether an SPDX expression may be used: OR needs one permitted side, AND and WITH both."""
+class Terms(NamedTuple):
+    """What a licence allows, and whether what is made from it must carry the same one; None: nobody has said."""
+
+    commercial: bool | None = None
+    modification: bool | None = None
+    share_alike: bool | None = None
+
+
+@cache
+def terms_of(key: str) -> Terms:
+    """Tell the terms of one licence.
+
+    The families of licences are those of ScanCode's licence database, which `license-expression` brings. Creative
+    Commons says it in the name (NC, ND, SA), the Korea Open Government License (공공누리) by its type: 2 and 4 forbid
+    commercial use, 3 and 4 modification.
+
+    Args:
+        key: SPDX identifier of a licence.
+    """
+    if key.startswith("CC-BY"):
+        elements = key.split("-")
+        return Terms("NC" not in elements, "ND" not in elements, "SA" in elements)
+    if kogl := re.fullmatch(r"LicenseRef-KOGL-([1-4])", key):
+        return Terms(kogl[1] in "13", kogl[1] in "12", False)
+    if key == "LicenseRef-in-house":
+        return Terms(True, True, False)
+    category = _categories().get(key, "")
+    if category in _PUBLIC:
+        return Terms(True, True, False)
+    return Terms(True, True, True) if category in _COPYLEFT_CATEGORIES else Terms()
+
+
+def objection(expression: str, allowed: Collection[str], needs: Iterable[Use] = (), share_alike: bool = True) -> str:
+    """Say why documents under a licence may not be used; '' if they may.
+
+    `A OR B` may be used if one side may, `A AND B` if both may, `A WITH E` if licence and exception are allowed.
+
+    Args:
+        expression: An SPDX expression.
+        allowed: Licences and exceptions that may be used. One that is named here and whose terms are not known counts
+            as read by whoever named it.
+        needs: What it must not forbid.
+        share_alike: Whether it may ask for the same licence for what is made from the documents.
+    """
     tree = LICENSING.parse(expression)
-    return _permitted(tree, allowed) if tree is not None else False
+    return _objection(tree, allowed, tuple(needs), share_alike) if tree is not None else "no licence"
 
 
-def _permitted(node: object, allowed: frozenset[str]) -> bool:
-    if isinstance(node, LICENSING.OR):
-        return any(_permitted(part, allowed) for part in node.args)
-    if isinstance(node, LICENSING.AND):
-        return all(_permitted(part, allowed) for part in node.args)
-    return all(symbol.key in allowed for symbol in LICENSING.license_symbols(node, decompose=True))
+def _objection(node: object, allowed: Collection[str], needs: tuple[Use, ...], share_alike: bool) -> str:
+    if isinstance(node, LICENSING.OR | LICENSING.AND):
+        found = [_objection(part, allowed, needs, share_alike) for part in node.args]
+        if isinstance(node, LICENSING.OR) and not all(found):
+            return ""
+        return "; ".join(dict.fromkeys(filter(None, found)))
+    keys = [symbol.key for symbol in LICENSING.license_symbols(node, decompose=True)]
+    if missing := [key for key in keys if key not in allowed]:
+        return f"{missing[0]} is not on the list"
+    terms = terms_of(keys[0])
+    forbidden = [need for need in needs if getattr(terms, need) is False]
+    if forbidden:
+        return f"{keys[0]} forbids {_USES[forbidden[0]]}"
+    return f"{keys[0]} asks for itself on what is made from it" if terms.share_alike and not share_alike else ""
+
+
+_USES: Mapping[Use, str] = {"commercial": "commercial use", "modification": "changed copies"}
+
+
+@cache
+def _categories() -> dict[str, str]:
+    """Map SPDX identifiers to families of licences."""
+    return {
+        key: entry["category"]
+        for entry in get_license_index()
+        for key in (entry.get("spdx_license_key"), *entry.get("other_spdx_license_keys", ()))
+        if key
+    }
 
 
 def _parse(statement: str) -> str:

@@ -5,6 +5,7 @@ from typing import Literal
 from pydantic import Field
 
 from components.common.options import Options
+from components.data.licenses import Use
 from components.data.sources import Confidentiality
 
 PERMISSIVE = (
@@ -36,6 +37,13 @@ class Screen(Options):
     licenses: list[str] = Field(
         list(PERMISSIVE),
         description="SPDX licences and exceptions that may be used; `A OR B` needs one of them, `A AND B` both.",
+    )
+    needs: list[Use] = Field(
+        ["commercial", "modification"],
+        description="What a licence must not forbid, also one of `licenses`: a tuned model is a changed copy.",
+    )
+    share_alike: bool = Field(
+        False, description="Whether a licence may ask for the same licence for what is made from the documents."
     )
     max_confidentiality: Confidentiality = Field("internal", description="Highest confidentiality that may be used.")
     classes: list[Literal["public", "in_house", "third_party"]] = Field(

@@ -12,7 +12,7 @@ import pyarrow as pa
 from components.common.documents import CONFIDENTIALITY, SCHEMA, DocumentWriter, count_documents, read_batches
 from components.common.report import Report
 from components.common.step import Context, Outcome
-from components.data.licenses import AMBIGUOUS_BSD, is_permitted, to_spdx
+from components.data.licenses import AMBIGUOUS_BSD, LICENSING, objection, terms_of, to_spdx
 from components.data.mask.options import Mask
 from components.data.mask.personal import Masker
 from components.data.reasons import Reason
@@ -25,7 +25,7 @@ class Excluded(Reason):
     CLASS = "class", "Its class of source is not among those the recipe uses."
     CONFIDENTIALITY = "confidentiality", "It is more confidential than the recipe's ceiling."
     LICENSE_UNKNOWN = "license_unknown", "No licence is stated, or the statement does not say which one."
-    LICENSE_REFUSED = "license_refused", "Its licence is not on the recipe's list."
+    LICENSE_REFUSED = "license_refused", "Its licence is not on the recipe's list, or forbids what the recipe needs."
 
 
 @dataclass(frozen=True)
@@ -93,6 +93,7 @@ def run(documents: Path, allowed: Path, options: Screen, context: Context) -> Ou
     )
 
 
+_WORDS = {True: "yes", False: "no", None: "not known"}
 _COLUMNS = ("confidentiality", "license", "metadata", "source")
 
 
@@ -115,9 +116,14 @@ def judge(claim: Claim, options: Screen) -> tuple[str, Excluded | None]:
         return expression, Excluded.CONFIDENTIALITY
     if not expression:
         return expression, Excluded.LICENSE_UNKNOWN
-    if not is_permitted(expression, frozenset(options.licenses)):
+    if ground(expression, options):
         return expression, Excluded.LICENSE_REFUSED
     return expression, None
+
+
+def ground(expression: str, options: Screen) -> str:
+    """Say why a licence is refused; '' if it is not."""
+    return objection(expression, options.licenses, options.needs, options.share_alike)
 
 
 def _report(
@@ -154,6 +160,21 @@ def _report(
     if reasons:
         report.bars(dict(reasons.most_common()), "Excluded, by reason")
     report.bars(dict(sorted(licenses.items(), key=_by_count)[:15]), "Allowed, by licence")
+    if licenses:
+        named = Counter[str]()
+        for expression, count in licenses.items():
+            named.update(dict.fromkeys(LICENSING.license_keys(expression), count))
+        report.table(
+            [
+                {
+                    "licence": key,
+                    "documents": count,
+                    **{field: _WORDS[value] for field, value in terms_of(key)._asdict().items()},
+                }
+                for key, count in sorted(named.items(), key=_by_count)
+            ],
+            "Terms of the licences that occur in what is allowed",
+        )
     if refused:
         ordered = sorted(refused.items(), key=_by_count)
         report.table(
@@ -162,6 +183,7 @@ def _report(
                     "source": source,
                     "licence": Masker(Mask().kinds).mask(wording)[:120],
                     "reason": reason.value,
+                    "ground": ground(wording, options) if reason is Excluded.LICENSE_REFUSED else reason.sentence,
                     "documents": count,
                 }
                 for (source, wording, reason), count in ordered
@@ -169,8 +191,9 @@ def _report(
             "Excluded sources",
         )
     report.text(
-        f"Licences that may be used: {', '.join(options.licenses)}. Highest confidentiality: "
-        f"{options.max_confidentiality}. Classes: {', '.join(options.classes)}."
+        f"Licences that may be used: {', '.join(options.licenses)}. What they must not forbid: "
+        f"{', '.join(options.needs) or 'nothing'}. Share-alike: {'accepted' if options.share_alike else 'refused'}. "
+        f"Highest confidentiality: {options.max_confidentiality}. Classes: {', '.join(options.classes)}."
     )
     report.text(
         "robots.txt: " + "; ".join(f"{answer} for {count:,} documents" for answer, count in sorted(robots.items()))

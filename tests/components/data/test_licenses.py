@@ -6,7 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from components.data.licenses import LICENSING, classifiers_to_spdx, is_permitted, refine, text_to_spdx, to_spdx
+from components.data.licenses import (
+    LICENSING,
+    classifiers_to_spdx,
+    objection,
+    refine,
+    terms_of,
+    text_to_spdx,
+    to_spdx,
+)
 
 MIT = (
     "MIT License\n\nCopyright (c) 2020 A. Person\n\nPermission is hereby granted, free of charge, to any person …\n"
@@ -32,6 +40,9 @@ BSD3 = BSD + " Neither the name of the owner … may be used to endorse or promo
         ("mit or apache-2.0", "MIT OR Apache-2.0"),
         ("Apache-2.0 WITH LLVM-exception", "Apache-2.0 WITH LLVM-exception"),
         ("LicenseRef-in-house", "LicenseRef-in-house"),
+        ("공공누리 제1유형", "LicenseRef-KOGL-1"),
+        ("KOGL Type 4", "LicenseRef-KOGL-4"),
+        ("공공누리", ""),
         (MIT, "MIT"),
         ("BSD License", "BSD"),
         ("Dual License", ""),
@@ -82,7 +93,39 @@ def test_a_text_with_more_than_one_licence_or_copyleft_is_not_recognised():
     ],
 )
 def test_or_needs_one_side_and_needs_both(expression, permitted):
-    assert is_permitted(expression, frozenset({"MIT", "Apache-2.0"})) is permitted
+    assert (objection(expression, {"MIT", "Apache-2.0"}) == "") is permitted
+
+
+@pytest.mark.parametrize(
+    ("expression", "ground"),
+    [
+        ("CC-BY-4.0", ""),
+        ("CC-BY-NC-SA-4.0", "CC-BY-NC-SA-4.0 forbids commercial use"),
+        ("CC-BY-ND-4.0", "CC-BY-ND-4.0 forbids changed copies"),
+        ("CC-BY-SA-4.0", "CC-BY-SA-4.0 asks for itself on what is made from it"),
+        ("MPL-2.0 OR MIT", ""),
+        ("MPL-2.0", "MPL-2.0 asks for itself on what is made from it"),
+        ("GPL-2.0-only WITH Classpath-exception-2.0", "GPL-2.0-only asks for itself on what is made from it"),
+        ("LicenseRef-KOGL-1", ""),
+        ("LicenseRef-KOGL-2", "LicenseRef-KOGL-2 forbids commercial use"),
+        ("LicenseRef-KOGL-3", "LicenseRef-KOGL-3 forbids changed copies"),
+        ("MIT AND LicenseRef-KOGL-4", "LicenseRef-KOGL-4 forbids commercial use"),
+        ("LicenseRef-vendor-2024", ""),
+        ("JSON", "JSON is not on the list"),
+    ],
+)
+def test_what_is_on_the_list_must_also_allow_what_is_needed(expression, ground):
+    listed = {key for key in LICENSING.license_keys(expression) if key != "JSON"}
+    assert objection(expression, listed, ["commercial", "modification"], share_alike=False) == ground
+    if "asks for" in ground:
+        assert objection(expression, listed, ["commercial", "modification"], share_alike=True) == ""
+    if "forbids" in ground:
+        assert objection(expression, listed) == ""
+
+
+def test_what_nobody_has_said_about_a_licence_is_not_known():
+    assert terms_of("LicenseRef-vendor-2024") == (None, None, None)
+    assert terms_of("BUSL-1.1") == (None, None, None)
 
 
 @given(

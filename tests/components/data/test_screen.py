@@ -17,7 +17,10 @@ from pipelines.single import run_single
         (Claim("in_house", "internal", "LicenseRef-in-house", ""), {}, None),
         (Claim("public", "public", "", "MIT License"), {}, None),
         (Claim("public", "public", "GPL-3.0-only", ""), {}, Excluded.LICENSE_REFUSED),
-        (Claim("public", "public", "GPL-3.0-only", ""), {"licenses": ["GPL-3.0-only"]}, None),
+        (Claim("public", "public", "GPL-3.0-only", ""), {"licenses": ["GPL-3.0-only"]}, Excluded.LICENSE_REFUSED),
+        (Claim("public", "public", "GPL-3.0-only", ""), {"licenses": ["GPL-3.0-only"], "share_alike": True}, None),
+        (Claim("public", "public", "CC-BY-NC-4.0", ""), {"licenses": ["CC-BY-NC-4.0"]}, Excluded.LICENSE_REFUSED),
+        (Claim("public", "public", "CC-BY-NC-4.0", ""), {"licenses": ["CC-BY-NC-4.0"], "needs": []}, None),
         (Claim("public", "public", "", ""), {}, Excluded.LICENSE_UNKNOWN),
         (Claim("public", "public", "", "BSD License"), {}, Excluded.LICENSE_UNKNOWN),
         (Claim("public", "confidential", "MIT", ""), {}, Excluded.CONFIDENTIALITY),
@@ -56,7 +59,8 @@ def test_every_document_is_kept_or_counted_and_licences_become_spdx(documents, t
     assert outcome.dropped == {"class": 1, "confidentiality": 1, "license_refused": 1, "license_unknown": 1}
     assert outcome.counts_in == outcome.counts_out + sum(outcome.dropped.values())
     page = outcome.report.html()
-    assert "GPL-3.0-or-later" in page
+    assert "GPL-3.0-or-later is not on the list" in page
+    assert "Terms of the licences that occur in what is allowed" in page
     assert Excluded.LICENSE_UNKNOWN.sentence in page
     assert "robots.txt: not applicable for 5 documents" in page
     assert "bob@corp.com" not in page
