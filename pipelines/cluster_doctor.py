@@ -7,15 +7,16 @@ thing to mend.
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from kubernetes.utils import parse_quantity
 
 from components.common.environment import Environment, Pool
 from components.common.errors import HeadraceError
-from components.common.recipes import load_recipe
+from components.common.recipes import Recipe, load_recipe
 from components.release.manifest import API_VERSION
+from components.release.rights import PERSON, STEPS, Right
 from pipelines.cluster_facts import (
     CONFIGURATION,
     CONTROLLER,
@@ -54,21 +55,7 @@ GPU = "nvidia.com/gpu"
 _ACCELERATOR = "cloud.google.com/gke-accelerator"
 _ENFORCE = "pod-security.kubernetes.io/enforce"
 _DEFAULT_CLASS = "storageclass.kubernetes.io/is-default-class"
-_SERVICES = "inferenceservices.serving.kserve.io"
 _ROUTES = "httproutes.gateway.networking.k8s.io"
-
-_CHANGES = ("get", "list", "create", "update", "patch")
-_DIAGNOSIS = (("pods", ("list",)), ("events", ("list",)), ("deployments.apps", ("list",)), ("pods/log", ("get",)))
-_NEEDS: dict[str, tuple[tuple[str, tuple[str, ...]], ...]] = {
-    "publish": (
-        (_SERVICES, _CHANGES),
-        ("poddisruptionbudgets.policy", ("get", "create", "update")),
-        ("networkpolicies.networking.k8s.io", ("get", "create", "update")),
-        *_DIAGNOSIS,
-    ),
-    "progress": ((_SERVICES, ("get", "list", "update")), *_DIAGNOSIS),
-}
-"""What a step needs in the serving namespace; a step that is not here needs nothing of the cluster."""
 
 
 def examine(environment: Environment) -> list[Finding]:
@@ -112,7 +99,7 @@ def definitions(environment: Environment) -> list[Definition]:
 
 def own_needs(environment: Environment) -> list[Permission]:
     """What the person or the CI job at this command must be allowed: to look at rollouts and to move them."""
-    return _permissions_of("progress", environment)
+    return _permissions_of(PERSON, environment)
 
 
 def accounts(environment: Environment) -> list[Account]:
@@ -123,14 +110,21 @@ def accounts(environment: Environment) -> list[Account]:
     found = [Account(serving.namespace, serving.service_account)] if serving.service_account else []
     for account in sorted({name for name in roles.values() if name}):
         steps = {step for pipeline, name in roles.items() if name == account for step in _steps(pipeline)}
-        needs = {need for step in steps & _NEEDS.keys() for need in _permissions_of(step, environment)}
+        needs = {need for step in steps & STEPS.keys() for need in _permissions_of(STEPS[step], environment)}
         found.append(Account(kubeflow.namespace or "kubeflow", account, tuple(sorted(needs))))
     return found
 
 
-def _permissions_of(step: str, environment: Environment) -> list[Permission]:
-    namespace = environment.serving.namespace
-    return [Permission(namespace, resource, verb) for resource, verbs in _NEEDS[step] for verb in verbs]
+def _permissions_of(rights: Iterable[Right], environment: Environment) -> list[Permission]:
+    """Say what rights mean in an environment, for the service that its recipe publishes."""
+    serving = environment.serving
+    names = {"service": _recipe(environment).release.publish.name, "account": serving.service_account}
+    return [
+        Permission(serving.namespace, right.resource, verb, right.name.format_map(names))
+        for right in rights
+        if serving.mode in right.modes and (serving.service_account or "{account}" not in right.name)
+        for verb in right.verbs
+    ]
 
 
 def _steps(pipeline: str) -> set[str]:
@@ -140,8 +134,11 @@ def _steps(pipeline: str) -> set[str]:
 
 
 def _scales_with_keda(environment: Environment) -> bool:
-    recipe = load_recipe(environment.recipe, environment.overrides)
-    return recipe.release.publish.scaling.autoscaler == "keda"
+    return _recipe(environment).release.publish.scaling.autoscaler == "keda"
+
+
+def _recipe(environment: Environment) -> Recipe:
+    return load_recipe(environment.recipe, environment.overrides)
 
 
 def _secrets_of(environment: Environment) -> dict[tuple[str, str], tuple[Mark, str]]:
@@ -584,15 +581,22 @@ def _permissions(facts: Facts) -> Iterator[Finding]:
     for holder, needs in holders.items():
         who = f"service account {holder}" if holder else "you"
         verdicts = {need: facts.allowed[holder, need] for need in needs if not _missing(facts, need.namespace)}
-        refused = [str(need) for need, verdict in verdicts.items() if verdict is False]
+        refused = [need for need, verdict in verdicts.items() if verdict is False]
         if refused:
-            fix = "bind the role of manifests/" if holder else "ask for them; what you may see is shown all the same"
-            yield Finding(f"{who} may not: {', '.join(refused)}", Mark.BAD if holder else Mark.UNSURE, fix)
+            fix = f"bind the role of manifests/: {_overlay(facts)}" if holder else "ask for them; a viewer only looks"
+            yield Finding(f"{who} may not: {_listed(refused)}", Mark.BAD if holder else Mark.UNSURE, fix)
         elif None in verdicts.values():
             fix = "ask for the permission to create subjectaccessreviews.authorization.k8s.io, or to impersonate it"
             yield _unsure(f"what {who} may do cannot be seen", fix)
         elif verdicts:
             yield _good(f"{who} may do what {'its steps need' if holder else 'a rollout needs'}")
+
+
+def _listed(needs: Iterable[Permission]) -> str:
+    verbs: dict[str, list[str]] = {}
+    for need in needs:
+        verbs.setdefault(need.object, []).append(need.verb)
+    return ", ".join(f"{'/'.join(words)} {thing}" for thing, words in verbs.items())
 
 
 def _services(facts: Facts) -> Iterator[Finding]:

@@ -74,15 +74,17 @@ class Definition:
 
 @dataclass(frozen=True, order=True)
 class Permission:
-    """One thing that somebody may or may not do in a namespace."""
+    """One thing that somebody may or may not do in a namespace, to all objects of a kind or to the named one."""
 
     namespace: str
     resource: str
     verb: str
+    name: str = ""
 
-    def __str__(self) -> str:
-        """Say it as a person would."""
-        return f"{self.verb} {self.resource} in {self.namespace}"
+    @property
+    def object(self) -> str:
+        """What it may be done to, as a person would say it."""
+        return f"{self.resource}{f' {self.name}' if self.name else ''} in {self.namespace}"
 
 
 @dataclass(frozen=True)
@@ -237,9 +239,8 @@ class Api:
         name, _, group = need.resource.partition(".")
         resource, _, subresource = name.partition("/")
         attributes = {"namespace": need.namespace, "verb": need.verb, "group": group, "resource": resource}
-        spec: dict[str, Any] = {
-            "resourceAttributes": attributes | ({"subresource": subresource} if subresource else {})
-        }
+        further = {"subresource": subresource, "name": need.name}
+        spec: dict[str, Any] = {"resourceAttributes": attributes | {key: text for key, text in further.items() if text}}
         if account is None:
             return _verdict(self._review("SelfSubjectAccessReview", spec))
         groups = ["system:serviceaccounts", f"system:serviceaccounts:{account.namespace}", _AUTHENTICATED]

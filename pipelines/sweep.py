@@ -25,6 +25,8 @@ from components.common.trace import trace
 from components.data.card.version import MANIFEST
 from components.model.versions import PROVENANCE
 from components.release.manifest import API_VERSION, Manifest
+from components.release.notes import NotedServices
+from components.release.services import InferenceServices
 from pipelines.cluster_facts import Api
 from pipelines.garbage import HALF, Fate, Hold, Item, Kind, Model, Needs, Verdict, horizon, judge, mentions, needs
 from pipelines.local_run import folders_used, task_folders
@@ -376,7 +378,7 @@ def sharing(environment: Environment) -> list[Environment]:
 
 
 def services_of(environment: Environment) -> list[Manifest]:
-    """Every InferenceService of an environment, and the Knative revisions they may go back to.
+    """Every InferenceService of an environment with its rollout's notes, and the Knative revisions it may go back to.
 
     Raises:
         HeadraceError: They cannot be seen.
@@ -394,7 +396,11 @@ def services_of(environment: Environment) -> list[Manifest]:
         raise HeadraceError(f"{blind}: {trouble[0]}; {trouble[1]}")
     if not answer.ok:
         raise HeadraceError(f"{blind}: {answer.reason}; see serving.context, and `headrace doctor`")
-    found = list(answer.body["items"])
+    noted = NotedServices(InferenceServices(serving))
+    try:
+        found = [seen for item in answer.body["items"] if (seen := noted.get(item["metadata"]["name"]))]
+    except HeadraceError as error:
+        raise HeadraceError(f"{blind}: {error}") from error
     if not found:
         namespace, _ = api.ask(f"/api/v1/namespaces/{serving.namespace}")
         if not namespace.ok:

@@ -8,6 +8,7 @@ from components.release.services import Api, Refused
 
 _GATEWAY = ("gateway.networking.k8s.io", "v1")
 _KNATIVE = ("serving.knative.dev", "v1")
+_ATTEMPTS = 10
 
 
 class Cluster:
@@ -42,17 +43,26 @@ class Cluster:
         return found(self.api, self._custom.get_namespaced_custom_object, *self._routes, name)
 
     def apply_route(self, name: str, wanted: dict[str, Any] | None) -> None:
-        """Make an HTTPRoute what it should be; None removes it. Nothing is written if it is so already."""
-        seen = self.route(name)
-        if wanted is None:
-            if seen:
-                found(self.api, self._custom.delete_namespaced_custom_object, *self._routes, name)
-        elif seen is None:
-            self.api.call(self._custom.create_namespaced_custom_object, *self._routes, wanted)
-        elif seen["spec"] != wanted["spec"]:
-            version = {"resourceVersion": seen["metadata"]["resourceVersion"]}
-            body = {**wanted, "metadata": {**wanted["metadata"], **version}}
-            self.api.call(self._custom.replace_namespaced_custom_object, *self._routes, name, body)
+        """Make an HTTPRoute what it should be; None removes it. Nothing is written if it is so already.
+
+        A gateway writes the route's status at any moment, so what was read is read again where it has changed.
+        """
+        for left in reversed(range(_ATTEMPTS)):
+            seen = self.route(name)
+            try:
+                if wanted is None:
+                    if seen:
+                        found(self.api, self._custom.delete_namespaced_custom_object, *self._routes, name)
+                elif seen is None:
+                    self.api.call(self._custom.create_namespaced_custom_object, *self._routes, wanted)
+                elif seen["spec"] != wanted["spec"]:
+                    version = {"resourceVersion": seen["metadata"]["resourceVersion"]}
+                    body = {**wanted, "metadata": {**wanted["metadata"], **version}}
+                    self.api.call(self._custom.replace_namespaced_custom_object, *self._routes, name, body)
+                return
+            except Refused as error:
+                if error.status != 409 or not left:
+                    raise
 
 
 def found(api: Api, method: Any, *arguments: Any) -> Any:

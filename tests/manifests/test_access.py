@@ -2,54 +2,45 @@
 
 import json
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from kubernetes import client, config
 
-Rendered = Callable[[str], list[dict[str, Any]]]
+from components.release.rights import PERSON, STEPS, Right
 
 pytestmark = pytest.mark.filterwarnings("ignore:Unverified HTTPS request")
 
 PIPELINES, SERVING = "headrace-prod", "headrace-prod-serving"
-
-NOT_SERVED = {"Gateway", "PodMonitor", "PrometheusRule"}
-"""Kinds whose resource definitions the API server of the tests does not have."""
-
 DATA, RELEASE, ROLLOUT = (
     f"system:serviceaccount:{PIPELINES}:headrace-{name}" for name in ("data", "release", "rollout")
 )
 PREDICTOR = f"system:serviceaccount:{SERVING}:headrace-predictor"
 VIEWERS, MANAGERS = "headrace-prod-viewers@example.com", "headrace-prod-release-managers@example.com"
 
-READ = "get list"
 RUN = {("argoproj.io", "workflowtaskresults"): "create patch", ("", "configmaps", "kfp-launcher"): "get"}
-CHANGE = "get list create patch update"
-ROUTES = "get list create update delete"
-SEE = {("", "events"): READ, ("", "pods"): READ, ("", "pods/log"): "get", ("", "configmaps"): "get create update"}
+
+
+def granted(rights: Iterable[Right]) -> dict[tuple[str, ...], str]:
+    """What `components/release/rights.py` lists, as the API server says it: (API group, resource[, name]) and verbs."""
+    found: dict[tuple[str, ...], str] = {}
+    for right in rights:
+        resource, _, group = right.resource.partition(".")
+        name = right.name.format(service="assistant", account="headrace-predictor")
+        key = (group, resource, name) if name else (group, resource)
+        found[key] = " ".join([*found.get(key, "").split(), *right.verbs])
+    return found
+
+
 MAY: dict[tuple[str, str], dict[tuple[str, ...], str]] = {
     (DATA, PIPELINES): RUN,
     (DATA, SERVING): {},
     (RELEASE, PIPELINES): RUN,
-    (RELEASE, SERVING): {
-        ("serving.kserve.io", "inferenceservices"): f"{CHANGE} watch",
-        ("policy", "poddisruptionbudgets"): CHANGE,
-        ("networking.k8s.io", "networkpolicies"): CHANGE,
-        ("gateway.networking.k8s.io", "httproutes"): ROUTES,
-        ("", "serviceaccounts", "headrace-predictor"): "get",
-        ("apps", "deployments"): READ,
-        ("apps", "replicasets"): READ,
-        **SEE,
-    },
+    (RELEASE, SERVING): granted(STEPS["publish"]),
     (ROLLOUT, PIPELINES): RUN,
-    (ROLLOUT, SERVING): {
-        ("serving.kserve.io", "inferenceservices"): "get list watch patch update",
-        ("gateway.networking.k8s.io", "httproutes"): ROUTES,
-        ("apps", "deployments"): READ,
-        **SEE,
-    },
+    (ROLLOUT, SERVING): granted(STEPS["progress"]),
     (PREDICTOR, PIPELINES): {},
     (PREDICTOR, SERVING): {},
 }
@@ -107,18 +98,6 @@ class Caller:
 
 
 @pytest.fixture(scope="module")
-def applied(kubeconfig: Path, rendered: Rendered) -> list[dict[str, Any]]:
-    """The overlay prod on the API server, as far as it serves its kinds."""
-    documents = [item for item in rendered("prod") if item["kind"] not in NOT_SERVED]
-    assert len(documents) + len(NOT_SERVED) == len(rendered("prod"))
-    command = ["kubectl", "--kubeconfig", kubeconfig, "apply", "--server-side", "--force-conflicts", "-f", "-"]
-    listed = json.dumps({"apiVersion": "v1", "kind": "List", "items": documents})
-    ran = subprocess.run(command, input=listed, capture_output=True, text=True, check=False)
-    assert ran.returncode == 0, ran.stderr
-    return documents
-
-
-@pytest.fixture(scope="module")
 def caller(kubeconfig: Path, applied: list[dict[str, Any]]) -> Iterator[Callable[..., Caller]]:
     with config.new_client_from_config(str(kubeconfig)) as api:
         yield lambda user, group="": Caller(api, user, group)
@@ -166,6 +145,19 @@ def test_an_account_may_do_exactly_this(caller: Callable[..., Caller], user: str
     assert found == {key: sorted(verbs.split()) for key, verbs in MAY[user, namespace].items()}
 
 
+def test_a_release_manager_changes_what_a_rollout_changes_and_may_take_a_service_away(
+    caller: Callable[..., Caller],
+) -> None:
+    seeing = {"get", "list", "watch"}
+    may = {key: set(verbs.split()) for key, verbs in caller("someone", MANAGERS).rules(SERVING).items()}
+    changes = {key: verbs - seeing for key, verbs in may.items() if verbs - seeing}
+    needed = granted([*PERSON, Right("inferenceservices.serving.kserve.io", ("delete",))])
+    wanted = {key: set(verbs.split()) - seeing for key, verbs in needed.items()}
+    assert changes == {key: verbs for key, verbs in wanted.items() if verbs}
+    for key, verbs in needed.items():
+        assert set(verbs.split()) & seeing <= may[key[:2]], key
+
+
 @pytest.mark.parametrize("user", [DATA, RELEASE, ROLLOUT, PREDICTOR])
 @pytest.mark.parametrize("namespace", ["default", "kube-system"])
 def test_an_account_may_do_nothing_elsewhere(caller: Callable[..., Caller], user: str, namespace: str) -> None:
@@ -178,20 +170,6 @@ SERVICE = {
     "kind": "InferenceService",
     "metadata": {"name": "assistant", "namespace": SERVING},
     "spec": {"predictor": {"model": {"modelFormat": {"name": "huggingface"}, "storageUri": "gs://b/m"}}},
-}
-MERGE = "application/merge-patch+json"
-LABEL = {"metadata": {"labels": {"seen": "yes"}}}
-BUDGET = {
-    "apiVersion": "policy/v1beta1",
-    "kind": "PodDisruptionBudget",
-    "metadata": {"name": "assistant"},
-    "spec": {"minAvailable": 1, "selector": {"matchLabels": {"a": "b"}}},
-}
-ROUTE = {
-    "apiVersion": "gateway.networking.k8s.io/v1",
-    "kind": "HTTPRoute",
-    "metadata": {"name": "assistant-ab"},
-    "spec": {"parentRefs": [{"name": "kserve-ingress-gateway", "namespace": "kserve"}]},
 }
 BINDING = {
     "apiVersion": "rbac.authorization.k8s.io/v1",
@@ -207,29 +185,23 @@ POD = {
     "spec": {"containers": [{"name": "a", "image": "a"}]},
 }
 CORE = f"/api/v1/namespaces/{SERVING}"
+ROUTES = f"/apis/gateway.networking.k8s.io/v1/namespaces/{SERVING}/httproutes"
+POLICIES = f"/apis/networking.k8s.io/v1/namespaces/{SERVING}/networkpolicies"
 ROLES = f"/apis/rbac.authorization.k8s.io/v1/namespaces/{SERVING}/rolebindings"
 
 
-def test_publishing_and_rollouts_get_through_with_real_requests(caller: Callable[..., Caller]) -> None:
-    release, rollout = caller(RELEASE), caller(ROLLOUT)
+def test_viewers_look_and_release_managers_change(caller: Callable[..., Caller]) -> None:
+    release, viewer, manager = caller(RELEASE), caller("someone", VIEWERS), caller("someone", MANAGERS)
     assert release.status("POST", SERVICES, SERVICE) == 201
-    assert release.status("PATCH", f"{SERVICES}/assistant", LABEL, MERGE) == 200
-    assert release.status("POST", f"/apis/policy/v1beta1/namespaces/{SERVING}/poddisruptionbudgets", BUDGET) == 201
-    assert release.status("POST", f"/apis/gateway.networking.k8s.io/v1/namespaces/{SERVING}/httproutes", ROUTE) == 201
-    for path in ("pods", "events", "serviceaccounts/headrace-predictor"):
-        assert release.status("GET", f"{CORE}/{path}") == 200
-    code, seen = rollout.send("GET", f"{SERVICES}/assistant")
-    assert code == 200
-    assert rollout.status("PUT", f"{SERVICES}/assistant", seen) == 200
-    assert rollout.status("PATCH", f"{SERVICES}/assistant", LABEL, MERGE) == 200
-    launcher = f"/api/v1/namespaces/{PIPELINES}/configmaps/kfp-launcher"
-    assert [caller(user).status("GET", launcher) for user in (DATA, RELEASE, ROLLOUT)] == [200, 200, 200]
-
-    viewer, manager = caller("someone", VIEWERS), caller("someone", MANAGERS)
     for path in (SERVICES, f"{CORE}/pods", f"{CORE}/resourcequotas"):
         assert (viewer.status("GET", path), manager.status("GET", path)) == (200, 200)
-    assert manager.status("PATCH", f"{SERVICES}/assistant", LABEL, MERGE) == 200
+    code, seen = manager.send("GET", f"{SERVICES}/assistant")
+    assert code == 200
+    assert viewer.status("PUT", f"{SERVICES}/assistant", seen) == 403
+    assert manager.status("PUT", f"{SERVICES}/assistant", seen) == 200
     assert manager.status("DELETE", f"{SERVICES}/assistant") == 200
+    launcher = f"/api/v1/namespaces/{PIPELINES}/configmaps/kfp-launcher"
+    assert [caller(user).status("GET", launcher) for user in (DATA, RELEASE, ROLLOUT)] == [200, 200, 200]
 
 
 @pytest.mark.parametrize(
@@ -243,6 +215,15 @@ def test_publishing_and_rollouts_get_through_with_real_requests(caller: Callable
         *((user, "", "POST", SERVICES, SERVICE) for user in (DATA, ROLLOUT, PREDICTOR)),
         *((user, "", "DELETE", f"{SERVICES}/assistant", None) for user in (DATA, RELEASE, ROLLOUT, PREDICTOR)),
         (RELEASE, "", "GET", f"{CORE}/serviceaccounts/default", None),
+        *((user, "", "PUT", f"{SERVICES}/other", SERVICE) for user in (RELEASE, ROLLOUT)),
+        *((user, "", "GET", SERVICES, None) for user in (RELEASE, ROLLOUT)),
+        *((user, "", "PUT", f"{CORE}/configmaps/headrace-dashboards", {}) for user in (RELEASE, ROLLOUT)),
+        *((user, "", "PUT", f"{ROUTES}/assistant", {}) for user in (RELEASE, ROLLOUT)),
+        *((user, "", "DELETE", f"{ROUTES}/assistant", None) for user in (RELEASE, ROLLOUT)),
+        *((user, "", "PATCH", f"{POLICIES}/default-deny", {}) for user in (RELEASE, ROLLOUT)),
+        (ROLLOUT, "", "POST", POLICIES, {}),
+        ("someone", MANAGERS, "PUT", f"{POLICIES}/default-deny", {}),
+        ("someone", MANAGERS, "PUT", f"{CORE}/configmaps/headrace-dashboards", {}),
         (DATA, "", "GET", SERVICES, None),
         (PREDICTOR, "", "GET", SERVICES, None),
         (DATA, "", "GET", f"/api/v1/namespaces/{PIPELINES}/configmaps", None),

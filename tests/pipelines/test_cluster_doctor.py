@@ -120,18 +120,13 @@ def furnish(cluster: Cluster) -> None:
     identity = {"annotations": {"iam.gke.io/gcp-service-account": "x@y.iam.gserviceaccount.com"}}
     for namespace, account in ((SERVING, "predictor"), (PIPELINES, "release"), (PIPELINES, "data")):
         cluster.create(in_(namespace, "serviceaccounts", account), "v1", "ServiceAccount", metadata=identity)
-    rules = [
-        {
-            "apiGroups": ["serving.kserve.io"],
-            "resources": ["inferenceservices"],
-            "verbs": ["get", "list", "create", "update", "patch"],
-        },
-        {"apiGroups": [""], "resources": ["pods", "events"], "verbs": ["list"]},
-        {"apiGroups": [""], "resources": ["pods/log"], "verbs": ["get"]},
-        {"apiGroups": ["apps"], "resources": ["deployments"], "verbs": ["list"]},
-        {"apiGroups": ["policy"], "resources": ["poddisruptionbudgets"], "verbs": ["get", "create", "update"]},
-        {"apiGroups": ["networking.k8s.io"], "resources": ["networkpolicies"], "verbs": ["get", "create", "update"]},
+    base = Path(cluster_doctor.__file__).parents[1] / "manifests" / "base" / "serving" / "access.yaml"
+    [rules] = [
+        item["rules"]
+        for item in yaml.safe_load_all(base.read_text("utf-8").replace("SERVICE", "assistant"))
+        if (item["kind"], item["metadata"]["name"]) == ("Role", "headrace-release")
     ]
+    rules = json.loads(json.dumps(rules).replace("headrace-predictor", "predictor"))
     role = f"{RBAC}/namespaces/{SERVING}/roles/doctor-release"
     cluster.create(role, "rbac.authorization.k8s.io/v1", "Role", rules=rules)
     bind(cluster, BINDING, "Role", "doctor-release", PIPELINES, "release")
@@ -530,7 +525,9 @@ def test_without_permissions_it_says_which_are_missing(
         f"{permission} get secrets/headrace-ledger in {PIPELINES}"
     )
     assert "subjectaccessreviews" in said["what service account release may do cannot be seen"]
-    assert any(what.startswith("you may not: get inferenceservices") for what in said)
+    assert any(
+        what.startswith("you may not: get/update inferenceservices.serving.kserve.io assistant in") for what in said
+    )
 
 
 def test_who_may_impersonate_an_account_sees_what_it_may_do(
@@ -546,6 +543,8 @@ def test_who_may_impersonate_an_account_sees_what_it_may_do(
         api = Api(place.serving)
         [account] = [one for one in cluster_doctor.accounts(place) if one.name == "release"]
         assert api.may(Permission(SERVING, "inferenceservices.serving.kserve.io", "create"), account) is True
+        assert api.may(Permission(SERVING, "configmaps", "update", "assistant-rollout"), account) is True
+        assert api.may(Permission(SERVING, "configmaps", "update", "headrace-dashboards"), account) is False
         assert api.may(Permission(SERVING, "secrets", "get"), account) is False
     finally:
         furnished.remove(binding)

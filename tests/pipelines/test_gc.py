@@ -25,7 +25,8 @@ from components.data.ingest.component import ingest
 from components.data.parse.component import parse
 from components.model.versions import EVALUATION, PROVENANCE, Origins, seal
 from components.release.manifest import render, render_predictor
-from components.release.notes import PREVIOUS
+from components.release.notes import PREVIOUS, NotedServices
+from components.release.services import InferenceServices
 from pipelines import sweep as sweeping
 from pipelines.cli import app
 from pipelines.display import Display
@@ -390,17 +391,18 @@ def staging(cluster: client.ApiClient, tmp_path: Path, monkeypatch: pytest.Monke
     api.delete_collection_namespaced_custom_object("serving.kserve.io", "v1beta1", NAMESPACE, "inferenceservices")
 
 
-def create(cluster: client.ApiClient, manifest: dict[str, Any]) -> None:
-    api = client.CustomObjectsApi(cluster)
-    api.create_namespaced_custom_object("serving.kserve.io", "v1beta1", NAMESPACE, "inferenceservices", manifest)
+def create(environment: Environment, manifest: dict[str, Any]) -> None:
+    """Write a service as a rollout does: what it remembers goes beside it, not into its annotations."""
+    services = NotedServices(InferenceServices(environment.serving))
+    services.change(manifest["metadata"]["name"], lambda seen: manifest)
 
 
-def test_a_cluster_is_asked_what_it_serves(cluster: client.ApiClient, staging: Shop) -> None:
+def test_a_cluster_is_asked_what_it_serves_and_what_a_rollout_may_go_back_to(staging: Shop) -> None:
     stable, candidate, previous, old = (staging.model(name, base=name) for name in ("s", "c", "p", "o"))
     sweep = staging.sweep()
     before = sweep.plan()
     assert len(before.going) == 4
-    create(cluster, service(staging.environment, stable, candidate, previous))
+    create(staging.environment, service(staging.environment, stable, candidate, previous))
     kept = sweep.remove(before)
     assert {one.item.name for one in kept} == {stable, candidate, previous}
     assert staging.versions() == {stable, candidate, previous}

@@ -8,6 +8,7 @@ import contextlib
 import json
 import math
 import threading
+import time
 from typing import Any, Protocol
 
 from kubernetes import client
@@ -395,3 +396,33 @@ def _defaulted(route: dict[str, Any]) -> list[dict[str, Any]]:
         for backend in rule["backendRefs"]:
             backend.setdefault("group", "")
     return rules
+
+
+def define_revisions(api: client.ApiClient) -> None:
+    """Knative's Revision, of which the tests' server has no definition."""
+    schema = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
+    body = {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": f"revisions.{KNATIVE[0]}"},
+        "spec": {
+            "group": KNATIVE[0],
+            "names": {"kind": "Revision", "plural": "revisions", "singular": "revision", "listKind": "RevisionList"},
+            "scope": "Namespaced",
+            "versions": [{"name": KNATIVE[1], "served": True, "storage": True, "schema": {"openAPIV3Schema": schema}}],
+        },
+    }
+    definitions = client.ApiextensionsV1Api(api)
+    try:
+        definitions.create_custom_resource_definition(body)
+    except client.ApiException as error:
+        assert error.status == 409
+    end = time.monotonic() + 30
+    custom = client.CustomObjectsApi(api)
+    while True:
+        try:
+            custom.list_namespaced_custom_object(*KNATIVE, "default", "revisions")
+            return
+        except client.ApiException:
+            assert time.monotonic() < end
+            time.sleep(0.1)

@@ -3,7 +3,6 @@
 import itertools
 import os
 import threading
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -15,7 +14,7 @@ from components.common.environment import Environment, Serving
 from components.common.errors import HeadraceError, UsageError
 from components.release.manifest import Manifest, render, render_predictor
 from components.release.rollout import Rollout, RolloutBackend, State, connect
-from tests.components.release.controller import KNATIVE, Controller, KnativeModel, StandardModel
+from tests.components.release.controller import Controller, KnativeModel, StandardModel, define_revisions
 
 WHERE = ("serving.kserve.io", "v1beta1")
 NUMBERS = itertools.count(1)
@@ -46,7 +45,7 @@ def standard(cluster: client.ApiClient, namespace: str) -> Iterator[StandardMode
 @pytest.fixture
 def knative(cluster: client.ApiClient, namespace: str) -> Iterator[KnativeModel]:
     """KServe in Knative mode."""
-    _define_revisions(cluster)
+    define_revisions(cluster)
     model = KnativeModel()
     with Controller(cluster, namespace, {"chat": model}):
         yield model
@@ -289,33 +288,3 @@ def test_a_header_pins_a_revision_and_a_group_of_users(
     rollout.promote()
     with pytest.raises(ApiException, match="404"):
         pins()
-
-
-def _define_revisions(api: client.ApiClient) -> None:
-    """Knative's Revision, of which the tests' server has no definition."""
-    schema = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
-    body = {
-        "apiVersion": "apiextensions.k8s.io/v1",
-        "kind": "CustomResourceDefinition",
-        "metadata": {"name": f"revisions.{KNATIVE[0]}"},
-        "spec": {
-            "group": KNATIVE[0],
-            "names": {"kind": "Revision", "plural": "revisions", "singular": "revision", "listKind": "RevisionList"},
-            "scope": "Namespaced",
-            "versions": [{"name": KNATIVE[1], "served": True, "storage": True, "schema": {"openAPIV3Schema": schema}}],
-        },
-    }
-    definitions = client.ApiextensionsV1Api(api)
-    try:
-        definitions.create_custom_resource_definition(body)
-    except ApiException as error:
-        assert error.status == 409
-    end = time.monotonic() + 30
-    custom = client.CustomObjectsApi(api)
-    while True:
-        try:
-            custom.list_namespaced_custom_object(*KNATIVE, "default", "revisions")
-            return
-        except ApiException:
-            assert time.monotonic() < end
-            time.sleep(0.1)
