@@ -12,6 +12,7 @@ import kubernetes_validate
 import pytest
 
 from components.common.environment import load_environment
+from components.common.recipes import load_recipe
 from pipelines.permissions import README, bucket_table, cluster_table
 from serving.predictor.__main__ import arguments as predictor_arguments
 from serving.storage.__main__ import arguments as storage_arguments
@@ -122,6 +123,8 @@ def test_names_are_those_of_the_environment(rendered: Rendered, name: str) -> No
     runs = {environment.kubeflow.service_account, *environment.kubeflow.service_accounts.values()}
     assert {(environment.kubeflow.namespace, account) for account in runs} <= accounts
     assert (environment.serving.namespace, environment.serving.service_account) in accounts
+    recipe = load_recipe(environment.recipe, environment.overrides)
+    assert recipe.release.publish.placement.priority_class in of(documents, "PriorityClass")
 
     (gateway,) = of(documents, "Gateway").values()
     assert environment.serving.parent_gateway == "{namespace}/{name}".format(**gateway["metadata"])

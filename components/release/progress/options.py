@@ -14,10 +14,12 @@ def _selector(text: str) -> str:
 
 
 Selector = Annotated[str, AfterValidator(_selector)]
-"""A PromQL series selector; `$service` and `$revision` are filled in."""
+"""A PromQL series selector; `$namespace`, `$service` and `$revision` are filled in."""
 
 _REQUESTS = "gen_ai_server_request_duration_seconds_count"
 _ANSWERS = "headrace_structured_answers_total"
+_OWN = 'namespace="$namespace",headrace_revision="$revision"'
+"""Two environments may serve the same revision, which is named by its content, and share a Prometheus."""
 
 
 class Signal(Options):
@@ -59,11 +61,11 @@ class Errors(Proportion):
 
     tolerance: float = Field(0.01, gt=0, lt=1, description="Share of the requests; 0.01 is one in a hundred.")
     trials: Selector = Field(
-        f'{_REQUESTS}{{headrace_revision="$revision",http_response_status_code!="499"}}',
+        f'{_REQUESTS}{{{_OWN},http_response_status_code!="499"}}',
         description="Counter of requests; each series belongs to one process.",
     )
     failures: Selector = Field(
-        f'{_REQUESTS}{{headrace_revision="$revision",http_response_status_code=~"5.."}}',
+        f'{_REQUESTS}{{{_OWN},http_response_status_code=~"5.."}}',
         description="Counter of those that failed.",
     )
     gateway: bool = Field(
@@ -78,7 +80,7 @@ class Latency(Quantile):
         0.05, gt=0, lt=1, description="Share of the requests beyond stable's quantile: at 0.95, 5 % become 10 %."
     )
     buckets: Selector = Field(
-        'gen_ai_server_request_duration_seconds_bucket{headrace_revision="$revision",http_response_status_code="200"}',
+        f'gen_ai_server_request_duration_seconds_bucket{{{_OWN},http_response_status_code="200"}}',
         description="Buckets of the histogram.",
     )
 
@@ -90,7 +92,7 @@ class FirstToken(Quantile):
         0.05, gt=0, lt=1, description="Share of the requests beyond stable's quantile: at 0.95, 5 % become 10 %."
     )
     buckets: Selector = Field(
-        'gen_ai_server_time_to_first_token_seconds_bucket{headrace_revision="$revision"}',
+        f"gen_ai_server_time_to_first_token_seconds_bucket{{{_OWN}}}",
         description="Buckets of the histogram.",
     )
 
@@ -100,12 +102,8 @@ class FormatErrors(Proportion):
 
     tolerance: float = Field(0.02, gt=0, lt=1, description="Share of the requests that demand JSON.")
     optional: bool = Field(True, description="Passes as long as neither revision has seen a request of its kind.")
-    trials: Selector = Field(
-        f'{_ANSWERS}{{headrace_revision="$revision"}}', description="Counter of answers to requests that demand JSON."
-    )
-    failures: Selector = Field(
-        f'{_ANSWERS}{{headrace_revision="$revision",headrace_valid="false"}}', description="Counter of the wrong ones."
-    )
+    trials: Selector = Field(f"{_ANSWERS}{{{_OWN}}}", description="Counter of answers to requests that demand JSON.")
+    failures: Selector = Field(f'{_ANSWERS}{{{_OWN},headrace_valid="false"}}', description="Counter of the wrong ones.")
 
 
 class Signals(Options):

@@ -30,9 +30,9 @@ class Selector:
         )
 
 
-def fill(text: str, service: str, revision: str) -> str:
-    """Put a service and a revision in the place of `$service` and `$revision`."""
-    return Template(text).safe_substitute(service=service, revision=revision)
+def fill(text: str, namespace: str, service: str, revision: str) -> str:
+    """Put what is meant in the place of `$namespace`, `$service` and `$revision`."""
+    return Template(text).safe_substitute(namespace=namespace, service=service, revision=revision)
 
 
 def parse_selector(text: str) -> Selector:

@@ -43,7 +43,7 @@ def source_of(environment: Environment, options: Progress) -> Source:
         raise UsageError(
             f"environment {environment.name}: prometheus is empty; give the base URL of what scrapes the predictors"
         )
-    return PrometheusSource(environment.prometheus, signals)
+    return PrometheusSource(environment.prometheus, environment.serving.namespace, signals)
 
 
 class PlaneSource:
@@ -93,13 +93,15 @@ class PlaneSource:
 class PrometheusSource:
     """Raw series from Prometheus' HTTP API; restarts of a process are told apart here, not by `rate()`."""
 
-    def __init__(self, url: str, signals: Mapping[str, Proportion | Quantile]) -> None:
+    def __init__(self, url: str, namespace: str, signals: Mapping[str, Proportion | Quantile]) -> None:
         """Read from a Prometheus.
 
         Args:
             url: Its base URL.
+            namespace: Where the service runs.
             signals: What to read.
         """
+        self._namespace = namespace
         self._signals = signals
         self._url = url
         self._http = httpx.Client(base_url=url, timeout=_TIMEOUT_SECONDS)
@@ -113,7 +115,7 @@ class PrometheusSource:
             for revision in revisions:
                 # Failures first: what is scraped between two queries then adds a request and not a failure without one.
                 texts = [signal.failures, signal.trials] if isinstance(signal, Proportion) else [signal.buckets]
-                by_text = {text: self._query(fill(text, service, revision), now) for text in texts}
+                by_text = {text: self._query(fill(text, self._namespace, service, revision), now) for text in texts}
                 processes = sorted({process for samples in by_text.values() for process in samples})
                 found[name][revision] = {
                     process: _cells(signal, lambda text, by=by_text, process=process: by[text].get(process, []))  # type: ignore[misc]
@@ -164,5 +166,6 @@ def _histogram(samples: Iterable[Sample]) -> dict[str, float]:
 
 
 def _select(text: str, row: Mapping[str, Any], samples: list[tuple[str, Mapping[str, str], float]]) -> list[Sample]:
-    selector = parse_selector(fill(text, row["service"], row["revision"]))
+    # What a process says of itself has no namespace; Prometheus adds it.
+    selector = parse_selector(fill(text, "", row["service"], row["revision"]))
     return [(labels, value) for name, labels, value in samples if selector.selects(name, labels)]

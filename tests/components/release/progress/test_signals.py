@@ -47,7 +47,7 @@ def test_any_text_is_a_selector_or_is_refused_in_a_sentence(text: str) -> None:
 
 
 def test_matchers_are_those_of_prometheus() -> None:
-    text = fill('vllm:request_success_total{pod=~"$revision-.*",finished_reason!="abort"}', "chat", "r1")
+    text = fill('vllm:request_success_total{pod=~"$revision-.*",finished_reason!="abort"}', "apps", "chat", "r1")
     selector = parse_selector(text)
     assert selector.selects("vllm:request_success_total", {"pod": "r1-predictor-x"}), "a label that is absent is empty"
     assert not selector.selects("vllm:request_success_total", {"pod": "r12-predictor-x"})
@@ -110,7 +110,8 @@ def prometheus(exporters: list[Exporter], tmp_path: Path) -> Iterator[str]:
     targets = ", ".join(f"'127.0.0.1:{exporter.port}'" for exporter in exporters)
     (tmp_path / "prometheus.yaml").write_text(
         "global: {scrape_interval: 200ms, scrape_timeout: 200ms}\n"
-        f"scrape_configs: [{{job_name: predictors, static_configs: [{{targets: [{targets}]}}]}}]\n"
+        "scrape_configs: [{job_name: predictors, static_configs: ["
+        f"{{targets: [{targets}], labels: {{namespace: apps}}}}]}}]\n"
     )
     argv = [program, f"--config.file={tmp_path}/prometheus.yaml", f"--storage.tsdb.path={tmp_path}/data"]
     with (tmp_path / "prometheus.log").open("wb") as log:
@@ -131,7 +132,7 @@ def test_prometheus_is_read_per_process_and_a_restart_shows(exporters: list[Expo
         store="file:///nowhere",
         tracking="",
         signing_key="",
-        serving=Serving(mode="standard"),
+        serving=Serving(mode="standard", namespace="apps"),
         prometheus=prometheus,
     )
     source = source_of(environment, Progress())
@@ -148,12 +149,16 @@ def test_prometheus_is_read_per_process_and_a_restart_shows(exporters: list[Expo
     new.ask(20)
     wait_for(lambda: counted("errors", "old", "trials") == 30 and counted("errors", "new", "trials") == 20)
     seen = read()
-    assert seen["errors"]["new"] == {f"127.0.0.1:{new.port}": {"trials": 20.0, "failures": 20.0}}
-    assert seen["errors"]["old"] == {f"127.0.0.1:{old.port}": {"trials": 30.0, "failures": 0.0}}
+    assert seen["errors"]["new"] == {f"apps/127.0.0.1:{new.port}": {"trials": 20.0, "failures": 20.0}}
+    assert seen["errors"]["old"] == {f"apps/127.0.0.1:{old.port}": {"trials": 30.0, "failures": 0.0}}
     (latency,) = seen["latency"]["old"].values()
-    assert latency["+Inf"] == 30 and len(latency) == 53 and latency["0.01"] <= latency["109"]
+    assert latency["+Inf"] == 30
+    assert len(latency) > 50, "bounds close enough for a quantile to be told from another"
+    assert sorted(latency.values()) == [latency[bound] for bound in sorted(latency, key=float)]
     assert seen["latency"]["new"] == {}, "an error is not a fast answer"
     assert seen["format_errors"] == {"old": {}, "new": {}}
+    elsewhere = PrometheusSource(prometheus, "prod", Progress().signals.used()).read("chat", ["old"])
+    assert elsewhere["errors"]["old"] == {}, "the same revision in another environment is another one's"
     new.stop()
     new.start()
     new.ask(3)
@@ -166,7 +171,7 @@ def test_a_further_signal_is_two_counters_whoever_exports_them(exporters: list[E
         trials='gen_ai_server_request_duration_seconds_count{headrace_revision="$revision"}',
         failures='gen_ai_server_request_duration_seconds_count{headrace_revision="$revision",http_response_status_code="500"}',
     )
-    source = PrometheusSource(prometheus, {"judged_quality": judged})
+    source = PrometheusSource(prometheus, "apps", {"judged_quality": judged})
     exporters[1].ask(5)
     wait_for(lambda: bool(source.read("chat", ["new"])["judged_quality"]["new"]))
     (cells,) = source.read("chat", ["new"])["judged_quality"]["new"].values()
@@ -176,9 +181,9 @@ def test_a_further_signal_is_two_counters_whoever_exports_them(exporters: list[E
 def test_what_cannot_be_read_is_said_in_a_sentence(prometheus: str) -> None:
     broken = Proportion.model_construct(trials="x{", failures="x{", gateway=False)
     with pytest.raises(HeadraceError, match=r"refuses x\{"):
-        PrometheusSource(prometheus, {"errors": broken}).read("chat", ["new"])
+        PrometheusSource(prometheus, "apps", {"errors": broken}).read("chat", ["new"])
     with pytest.raises(HeadraceError, match="check prometheus of the environment"):
-        PrometheusSource(f"http://127.0.0.1:{free_port()}", Progress().signals.used()).read("chat", ["new"])
+        PrometheusSource(f"http://127.0.0.1:{free_port()}", "apps", Progress().signals.used()).read("chat", ["new"])
     nowhere = Environment(
         name="dev", store="file:///nowhere", tracking="", signing_key="", serving=Serving(mode="standard")
     )
