@@ -99,11 +99,11 @@ class RolloutBackend(Protocol):
     def introduce(self, manifest: Manifest, percent: int) -> Rollout:
         """Put a new revision before its users, all of them if it is the first."""
 
-    def set_percent(self, percent: int) -> Rollout:
-        """Give the candidate a share of the requests."""
+    def set_percent(self, percent: int, since: Rollout | None = None) -> Rollout:
+        """Give the candidate a share of the requests, unless somebody else has decided since."""
 
-    def promote(self) -> Rollout:
-        """Make the candidate the stable revision."""
+    def promote(self, since: Rollout | None = None) -> Rollout:
+        """Make the candidate the stable revision, unless somebody else has decided since."""
 
     def rollback(self) -> Rollout:
         """Take the requests away from what was rolled out last."""

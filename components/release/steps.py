@@ -114,31 +114,40 @@ class Steps:
         stored = self._services.change(self.service, lambda seen: self._edits.introduced(seen, manifest))
         rollout = self._wait(name, lambda rollout: name in rollout.ready)
         if note(stored, INTRODUCING) == name:
-            return self._give(name, percent, introducing=True)
+            return self._give(name, percent, rollout, introducing=True)
         return self._wait(name, lambda rollout: rollout.applied) if not rollout.applied else rollout
 
-    def set_percent(self, percent: int) -> Rollout:
+    def set_percent(self, percent: int, since: Rollout | None = None) -> Rollout:
         """Give the candidate a share of the requests.
 
+        Args:
+            percent: The share.
+            since: What was seen when it was decided, if that is a while ago.
+
         Raises:
-            HeadraceError: There is no candidate, or its share is not observed within the deadline.
+            HeadraceError: There is no candidate, its share is not observed within the deadline, or somebody else has
+                decided since.
         """
         if not 0 <= percent <= 100:
             raise UsageError(f"{percent} %: a share is from 0 to 100")
-        return self._give(self._candidate(f"to give {percent} % to"), percent)
+        seen = since or self._with_candidate(f"to give {percent} % to")
+        return self._give(seen.candidate, percent, seen)
 
-    def promote(self) -> Rollout:
+    def promote(self, since: Rollout | None = None) -> Rollout:
         """Make the candidate the stable revision; without a candidate nothing changes.
 
         The candidate has as many replicas as the stable revision, then serves everything, and only then the old
-        revision goes, so no request is without a server.
+        revision goes, so no request is without a server. Users who kept a revision keep it until then.
+
+        Args:
+            since: What was seen when it was decided, if that is a while ago.
         """
-        rollout = self.status()
+        rollout = since or self.status()
         candidate = rollout.candidate
         if not candidate:
             return rollout if rollout.applied else self._wait(rollout.stable, lambda rollout: rollout.applied)
         try:
-            self._give(candidate, 100)
+            self._give(candidate, 100, rollout, assignment="")
             self._change(lambda seen: self._edits.promoted(seen, candidate))
         except HeadraceError:
             if self.status().stable != candidate:
@@ -170,8 +179,8 @@ class Steps:
             rollout = self.status()
         previous = rollout.previous
         if rollout.candidate != previous:
-            return self._give(rollout.candidate, 0)
-        self._give(previous, 100)
+            return self._give(rollout.candidate, 0, rollout)
+        self._give(previous, 100, rollout)
         self._change(self._edits.returned)
         return self._wait(previous, lambda rollout: rollout.applied and rollout.stable == previous)
 
@@ -198,12 +207,18 @@ class Steps:
         rollout = self.status()
         if not assignment and not rollout.assignment:
             return rollout
-        candidate = self._candidate("to share users with")
+        candidate = self._with_candidate("to share users with").candidate
         self._check_assignment(assignment, percent)
-        return self._give(candidate, percent, assignment=assignment)
+        return self._give(candidate, percent, rollout, assignment=assignment)
 
     def _give(
-        self, candidate: str, percent: int, *, introducing: bool = False, assignment: str | None = None
+        self,
+        candidate: str,
+        percent: int,
+        since: Rollout,
+        *,
+        introducing: bool = False,
+        assignment: str | None = None,
     ) -> Rollout:
         if percent:
             running = self._wait(candidate, lambda rollout: candidate in rollout.ready).replicas
@@ -215,6 +230,7 @@ class Steps:
         def edit(seen: Manifest) -> Manifest:
             if introducing and note(seen, INTRODUCING) != candidate:
                 return seen  # somebody has decided about it since
+            self._check_undecided(seen, since, percent)
             wanted = self._edits.with_percent(seen, candidate, percent)
             return wanted if assignment is None else _noted(wanted, assignment=assignment)
 
@@ -223,10 +239,10 @@ class Steps:
             candidate, lambda rollout: rollout.applied and (not percent or candidate in rollout.ready), percent
         )
 
-    def _candidate(self, purpose: str) -> str:
+    def _with_candidate(self, purpose: str) -> Rollout:
         rollout = self.status()
         if rollout.candidate:
-            return rollout.candidate
+            return rollout
         back = f", or roll back to {rollout.previous}, which makes one" if rollout.previous else ""
         raise HeadraceError(f"{self.service} has no candidate {purpose}; publish a model first{back}")
 
@@ -241,7 +257,7 @@ class Steps:
                 f"{', '.join(fields)}; publish with a value of its own"
             )
         if rollout.candidate and rollout.wanted:
-            self._give(rollout.candidate, 0)
+            self._give(rollout.candidate, 0, rollout)
 
     def _only_service(self) -> str:
         names = self._services.names()
@@ -333,7 +349,7 @@ class Steps:
                 self._check_undisturbed(rollout, revision, percent)
             if reached(rollout):
                 return rollout
-            if revision in rollout.crashing:
+            if revision in rollout.crashing and percent != 0:
                 raise HeadraceError(f"{self.service} does not become ready: {self._why(rollout, revision)}")
             if self._mode == "knative" and rollout.candidate and rollout.strays:
                 raise HeadraceError(
@@ -345,6 +361,19 @@ class Steps:
                 raise HeadraceError(f"{self.service} was not ready within {self._deadline:.0f} s: {why}")
             time.sleep(pause)
             pause = min(_LONGEST_POLL_SECONDS, pause * 1.2)
+
+    def _check_undecided(self, seen: Manifest, since: Rollout, percent: int) -> None:
+        """Refuse to give traffic by a decision that somebody else's has overtaken; taking it away is never refused."""
+        now = self._edits.observe(seen, View(split=None, replicas={}))
+        if not percent:
+            return
+        if now.wanted not in (since.wanted, percent):
+            what = f"{now.candidate} had {since.wanted} %, and somebody else made it {now.wanted} % meanwhile"
+        elif now.paused and not since.paused and percent > now.wanted:
+            what = f"somebody has paused the rollout meanwhile ({now.paused})"
+        else:
+            return
+        raise HeadraceError(f"{self.service}: {what}; look at `headrace rollout status` and decide again")
 
     def _check_undisturbed(self, rollout: Rollout, candidate: str, percent: int | None) -> None:
         if rollout.candidate != candidate:

@@ -199,25 +199,26 @@ class _Loop:
 
     def _advance(self, verdict: Verdict) -> Conclusion | None:
         if verdict.action == Action.PROMOTE:
-            if self._moved(self._rollouts.promote):
+            if self._moved(self._rollouts.promote, up=True):
                 return self._conclusion(Ending.PROMOTED, verdict.reason, 100)
         elif verdict.action == Action.ADVANCE and self._seen.wanted != verdict.share:
-            self._moved(lambda: self._rollouts.set_percent(verdict.share))
+            self._moved(lambda now: self._rollouts.set_percent(verdict.share, now), up=True)
         return None
 
     def _abort(self, reason: str) -> Conclusion | None:
         """Take the traffic away; only then is there time for anything else."""
-        if not self._moved(lambda: self._rollouts.set_percent(0)):
+        if not self._moved(lambda now: self._rollouts.set_percent(0, now), up=False):
             return None
         return self._conclusion(Ending.ABORTED, reason, 0)
 
-    def _moved(self, move: Callable[[], Rollout]) -> bool:
+    def _moved(self, move: Callable[[Rollout], Rollout], up: bool) -> bool:
         """Move traffic; False if that has become somebody else's business, which the next turn will see."""
 
         def attempt() -> bool:
-            if self._overtaken(self._rollouts.status()):
+            now = self._rollouts.status()
+            if self._overtaken(now) or (up and now.paused):
                 return False
-            self._seen = move()
+            self._seen = move(now)
             return True
 
         return self._patiently(attempt)

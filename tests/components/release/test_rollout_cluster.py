@@ -201,9 +201,10 @@ def test_of_two_who_decide_at_once_one_is_told(standard: StandardModel, backend:
         thread.join()
     assert said and all("meanwhile" in text or "at this moment" in text for text in said), said
     assert one.status().state == State.CANARY
+    looked = one.status()
     other.introduce(revision("r3", namespace), 10)
     with pytest.raises(HeadraceError, match="the candidate was r2 and is r3 now"):
-        one._give("r2", 90)  # type: ignore[attr-defined]  what was looked at before r3 came
+        one._give("r2", 90, looked)  # type: ignore[attr-defined]
 
 
 def test_a_service_that_goes_meanwhile_is_named(

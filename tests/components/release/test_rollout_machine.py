@@ -213,6 +213,71 @@ def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 LIMITS = settings(max_examples=40, stateful_step_count=15, deadline=None, suppress_health_check=list(HealthCheck))
 
 
+def candidate_of(replicas: int) -> tuple[World, Steps]:
+    """A service of several replicas in Standard mode, whose candidate has 10 % and must grow to get more."""
+    world = World(StandardModel())
+    serving = Serving(mode="standard", parent_gateway="kserve/gateway")
+    rollout = Steps(serving, world, world, "chat", 5)  # type: ignore[arg-type]
+    rollout.introduce(manifest("r1", replicas), 10)
+    rollout.introduce(manifest("r2", replicas), 10)
+    return world, rollout
+
+
+@pytest.mark.parametrize(
+    ("act", "says", "share"),
+    [
+        (lambda person: person.rollback(), "r2 had 10 %, and somebody else made it 0 % meanwhile", 0),
+        (lambda person: person.pause("a complaint"), r"somebody has paused .* meanwhile \(a complaint\)", 10),
+    ],
+)
+@pytest.mark.parametrize("move", [lambda rollout: rollout.set_percent(50), lambda rollout: rollout.promote()])
+def test_who_waits_for_replicas_gives_no_traffic_against_a_person_s_word(
+    monkeypatch: pytest.MonkeyPatch,
+    move: Callable[[Steps], Rollout],
+    act: Callable[[Steps], Any],
+    says: str,
+    share: int,
+) -> None:
+    world, automation = candidate_of(4)
+    person = Steps(Serving(mode="standard"), world, world, "chat", 5)  # type: ignore[arg-type]
+    wait = automation._wait
+    pressed: list[Rollout] = []
+
+    def while_waiting(*arguments: Any) -> Rollout:
+        if not pressed:
+            pressed.append(act(person))
+        return wait(*arguments)
+
+    monkeypatch.setattr(automation, "_wait", while_waiting)
+    with pytest.raises(HeadraceError, match=says):
+        move(automation)
+    assert (person.status().candidate, person.status().wanted) == ("r2", share)
+
+
+def test_a_candidate_that_keeps_dying_is_rolled_back_without_a_complaint() -> None:
+    world, rollout = candidate_of(1)
+    late, step = iter(range(9)), world.model.step
+    world.model.step = lambda manifest: None if next(late, None) is not None else step(manifest)  # type: ignore[method-assign]
+    world.model.failing.add("r2")
+    assert (rollout.status().crashing, rollout.status().observed) == (("r2",), 10)
+    assert rollout.rollback().observed == 0
+
+
+def test_users_who_keep_a_revision_are_let_go_before_it_ends() -> None:
+    halfway = 0
+    for writes in range(6):
+        world, rollout = candidate_of(2)
+        rollout.assign("header x-headrace-group", 50)
+        assert "x-headrace-group" in str(world.pins)
+        world.writes_left = writes
+        with suppress(Killed):
+            rollout.promote()
+        if rollout.status().observed == 100:
+            halfway += 1
+            assert "x-headrace-group" not in str(world.pins)
+    assert halfway
+
+
 @pytest.mark.parametrize("machine", [InStandardMode, InKnativeMode])
 def test_no_order_of_events_sends_a_request_where_nobody_answers_or_nobody_wanted(machine: type[Rollouts]) -> None:
     from hypothesis.stateful import run_state_machine_as_test

@@ -52,11 +52,11 @@ class Service:
     def introduce(self, manifest: Manifest, percent: int) -> Rollout:
         raise NotImplementedError
 
-    def set_percent(self, percent: int) -> Rollout:
+    def set_percent(self, percent: int, since: Rollout | None = None) -> Rollout:
         self.moves.append(percent)
         return self.change(wanted=percent, observed=percent)
 
-    def promote(self) -> Rollout:
+    def promote(self, since: Rollout | None = None) -> Rollout:
         self.moves.append(100)
         return self.change(stable="new", candidate="", wanted=0, observed=0, previous="old")
 
