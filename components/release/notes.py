@@ -40,6 +40,8 @@ STRAY = f"{PREFIX}/stray"
 SCALE = f"{PREFIX}/scale"
 """Standard mode: the stable predictor's own `minReplicas` and `maxReplicas`, while the candidate is being enlarged."""
 
+_ATTEMPTS = 10
+
 KEYS = (PREVIOUS, PAUSED, ASSIGNMENT, INTRODUCING, RETURNED, STABLE, STRAY, SCALE)
 
 
@@ -98,21 +100,31 @@ class NotedServices:
     def change(self, name: str, edit: Callable[[Manifest | None], Manifest]) -> Manifest:
         """Change a service and its notes; nothing is written if they are as wanted. As `InferenceServices.change`."""
         notes: dict[str, str] = {}
+        forgotten: dict[str, str] = {}
+        created = False
 
         def plain(seen: Manifest | None) -> Manifest:
+            nonlocal notes, forgotten, created
             stored = self._map(name) if seen else None
             before = self._notes(stored)
             wanted = edit(seen and _with_notes(seen, before))
-            notes.clear()
-            notes.update({key: value for key in KEYS if (value := note(wanted, key))})
-            if seen:
-                self._write(name, seen, stored, before | notes)
+            notes = {key: value for key in KEYS if (value := note(wanted, key))}
+            forgotten = {key: value for key, value in before.items() if key not in notes}
+            created = seen is None
+            if seen and not self._write(name, seen, stored, before | notes):
+                raise _disturbed(name)
             without = _without_notes(wanted)
             return seen if seen is not None and _plain(without) == _plain(seen) else without
 
-        stored = self._services.change(name, plain)
-        self._write(name, stored, self._map(name), notes)
-        return _with_notes(stored, notes)
+        service = self._services.change(name, plain)
+        for _ in range(_ATTEMPTS):
+            stored = self._map(name)
+            # What others have noted meanwhile stays; what is there before a service is made is of another one.
+            kept = {key: value for key, value in self._notes(stored).items() if forgotten.get(key) != value}
+            wanted = notes if created else kept
+            if self._write(name, service, stored, wanted):
+                return _with_notes(service, wanted)
+        raise _disturbed(name)
 
     def _map(self, name: str) -> Any:
         return found(self.api, self._core.read_namespaced_config_map, _map_name(name), self.namespace)
@@ -120,9 +132,10 @@ class NotedServices:
     def _notes(self, stored: Any) -> dict[str, str]:
         return {f"{PREFIX}/{key}": value for key, value in ((stored and stored.data) or {}).items()}
 
-    def _write(self, name: str, service: Manifest, stored: Any, notes: dict[str, str]) -> None:
+    def _write(self, name: str, service: Manifest, stored: Any, notes: dict[str, str]) -> bool:
+        """Write the notes; False if somebody else has changed them since they were read."""
         if notes == self._notes(stored):
-            return
+            return True
         metadata = service["metadata"]
         owner = client.V1OwnerReference(
             api_version=service["apiVersion"], kind=service["kind"], name=metadata["name"], uid=metadata["uid"]
@@ -144,14 +157,19 @@ class NotedServices:
         except Refused as error:
             if error.status != 409:
                 raise
-            raise HeadraceError(
-                f"{name}: somebody else changed its rollout at this moment; look at `headrace rollout status` and "
-                "decide again"
-            ) from error
+            return False
+        return True
 
 
 def _map_name(service: str) -> str:
     return f"{service}-rollout"
+
+
+def _disturbed(service: str) -> HeadraceError:
+    return HeadraceError(
+        f"{service}: somebody else changed its rollout at this moment; look at `headrace rollout status` and decide "
+        "again"
+    )
 
 
 def _with_notes(seen: Manifest, notes: dict[str, str]) -> Manifest:

@@ -207,6 +207,29 @@ def test_of_two_who_decide_at_once_one_is_told(standard: StandardModel, backend:
         one._give("r2", 90, looked)  # type: ignore[attr-defined]
 
 
+def test_a_pause_between_two_writes_of_somebody_else_is_kept(
+    standard: StandardModel, backend: Connect, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, person = backend("standard"), backend("standard")
+    one.introduce(revision("r1", namespace), 10)
+    one.introduce(revision("r2", namespace), 10)
+    services = one._services._services  # type: ignore[attr-defined]
+    change, pressed = services.change, []
+
+    def then_paused(name: str, edit: Any) -> Manifest:
+        stored = change(name, edit)
+        if not pressed:
+            pressed.append(person.pause("a complaint"))
+        return stored
+
+    monkeypatch.setattr(services, "change", then_paused)
+    one.rollback()
+    assert (person.status().paused, person.status().wanted) == ("a complaint", 0)
+    monkeypatch.setattr(services, "change", change)
+    assert one.promote().stable == "r2"
+    assert (person.status().paused, person.status().previous) == ("a complaint", "r1")
+
+
 def test_a_service_that_goes_meanwhile_is_named(
     standard: StandardModel, backend: Connect, namespace: str, custom: client.CustomObjectsApi
 ) -> None:
