@@ -23,22 +23,31 @@ class Failure:
     message: str
 
 
-def leave(store: Store, environment: str, failure: Failure) -> None:
-    """Leave word of a failure; a later one of the same run takes its place."""
-    store.write(_key(environment), canonical(asdict(failure)))
+def leave(store: Store, environment: str, task: str, failure: Failure) -> None:
+    """Leave word of a task's failure; that of its next attempt takes its place."""
+    store.write(f"{_folder(environment)}{task}.json", canonical(asdict(failure)))
 
 
-def collect(store: Store, environment: str) -> Failure | None:
-    """Take the word that a failed step of this run left, if one did."""
-    key = _key(environment)
-    if not store.exists(key):
-        return None
-    failure = Failure(**json.loads(store.read(key)))
-    store.delete(key)
-    return failure
+def mend(store: Store, environment: str, task: str) -> None:
+    """Take back the word of a task whose next attempt succeeded."""
+    key = f"{_folder(environment)}{task}.json"
+    if store.exists(key):
+        store.delete(key)
 
 
-def _key(environment: str) -> str:
+def read(store: Store, environment: str) -> Failure | None:
+    """Return the word that the first failed step of this run left, if one did."""
+    left = sorted(store.describe(_folder(environment)), key=lambda stored: (stored.written, stored.key))
+    return Failure(**json.loads(store.read(left[0].key))) if left else None
+
+
+def forget(store: Store, environment: str) -> None:
+    """Remove what the steps of this run left, when people have been told."""
+    for key in list(store.list(_folder(environment))):
+        store.delete(key)
+
+
+def _folder(environment: str) -> str:
     """Where word is left: by workflow in a pod; on a laptop one run is under way at a time."""
     found = _WORKFLOW.match(os.environ.get("KFP_POD_NAME", ""))
-    return f"notifications/{environment}/failures/{found[1] if found else 'here'}.json"
+    return f"notifications/{environment}/failures/{found[1] if found else 'here'}/"

@@ -116,14 +116,17 @@ def execute(run: Callable[..., Outcome], arguments: Mapping[str, Any]) -> str:
     """
     interface = _interface(run, sys._getframe(1))
     try:
-        return _execute(run, arguments, interface)
+        decision = _execute(run, arguments, interface)
     except Exception as error:
-        stage, place = interface[0], arguments["environment"]
         if message := _explain(error):
             damaged = str(error.path) if isinstance(error, ledger.DamagedArtifact) else ""
             _announce(message, getattr(error, "exit_code", HeadraceError.exit_code), damaged)
-        _leave_word(stage, place, message or f"{type(error).__name__}: {error}")
+        _leave_word(interface[0], arguments, message or f"{type(error).__name__}: {error}")
         raise
+    with contextlib.suppress(Exception):  # an earlier attempt's word is no reason to fail
+        environment = Environment.model_validate(arguments["environment"])
+        failures.mend(open_store(environment.store), environment.name, _task(arguments))
+    return decision
 
 
 def _explain(error: Exception) -> str:
@@ -133,12 +136,19 @@ def _explain(error: Exception) -> str:
     return machine_trouble(error) if isinstance(error, OSError) else ""
 
 
-def _leave_word(stage: str, place: Mapping[str, Any], message: str) -> None:
+def _leave_word(stage: str, arguments: Mapping[str, Any], message: str) -> None:
     """Leave why the run failed for whoever tells people; the failure itself is what matters if that fails too."""
+    if isinstance(arguments.get("status"), dsl.PipelineTaskFinalStatus):
+        return  # an exit handler's own trouble is not why the run failed
     with contextlib.suppress(Exception):
-        environment = Environment.model_validate(place)
+        environment = Environment.model_validate(arguments["environment"])
         failure = failures.Failure(stage, message.strip().splitlines()[0])
-        failures.leave(open_store(environment.store), environment.name, failure)
+        failures.leave(open_store(environment.store), environment.name, _task(arguments), failure)
+
+
+def _task(arguments: Mapping[str, Any]) -> str:
+    """Name a task of a run, the same for each of its attempts."""
+    return ledger.sha256(_uri(arguments["metrics"]).encode())[:16]
 
 
 def _announce(message: str, exit_code: int, damaged: str = "") -> None:

@@ -27,13 +27,16 @@ def tell_ending(notice: Path, options: Ending, context: Context) -> Outcome:
         context: Where the run takes place.
     """
     environment = context.environment
-    failure = failures.collect(open_store(environment.store), environment.name)
+    store = open_store(environment.store)
+    failure = failures.read(store, environment.name)
     # The backend may still call a failed run RUNNING when its exit handler asks.
     failed = options.state not in _ENDED_WELL and (options.state != "RUNNING" or failure is not None)
     reason = ""
     if failed:
         reason = f"{failure.step}: {failure.message}" if failure else _SILENT
-    return _tell(Seen("failed" if failed else "succeeded", reason, options.run), notice, options, context)
+    outcome = _tell(Seen("failed" if failed else "succeeded", reason, options.run), notice, options, context)
+    failures.forget(store, environment.name)  # only now: who could not tell tries again, and needs the reason
+    return outcome
 
 
 def tell_hold(verdict: Path, notice: Path, options: Ending, context: Context) -> Outcome:

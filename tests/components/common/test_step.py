@@ -9,9 +9,8 @@ from typing import Any
 import pytest
 from kfp import dsl
 
-from components.common import step
+from components.common import failures, step
 from components.common.environment import Environment
-from components.common.failures import collect
 from components.common.options import Options
 from components.common.report import Report
 from components.common.step import Context, Outcome, execute
@@ -67,9 +66,13 @@ def test_a_step_that_fails_leaves_nothing_half_written(call: Any, tmp_path: Path
     with pytest.raises(RuntimeError, match="own words"):
         call(work)
     assert not list(tmp_path.glob("weights*"))
-    word = collect(open_store(f"file://{tmp_path}/home/store"), "test")
+    store = open_store(f"file://{tmp_path}/home/store")
+    word = failures.read(store, "test")
     assert word and word.message == "RuntimeError: a library's own words"
+    other = failures.Failure("model/tune", "another step's")
+    failures.leave(store, "test", "another", other)
     call(finish)
+    assert failures.read(store, "test") == other, "an attempt that failed before one that did not fails no run"
     assert (tmp_path / "weights" / "ledger.json").is_file()
 
 

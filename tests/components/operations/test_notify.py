@@ -21,9 +21,10 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from kfp import dsl
 
+from components.common import failures
 from components.common.environment import Environment, Notify
 from components.common.errors import HeadraceError, UsageError
-from components.common.failures import Failure, collect, leave
+from components.common.failures import Failure
 from components.common.ledger import SIDECAR, make_entry
 from components.common.step import Context
 from components.common.store import open_store
@@ -139,7 +140,7 @@ def end(place: Environment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         number = next(numbers)
         monkeypatch.setenv("KFP_POD_NAME", f"release-line-x{number}-retry-system-container-impl-123")
         if sentence:
-            leave(open_store(place.store), place.name, Failure("model/tune", sentence))
+            failures.leave(open_store(place.store), place.name, "task", Failure("model/tune", sentence))
         notice = tmp_path / f"notice-{number}"
         notice.mkdir()
         ending = Ending(pipeline="release_line", schedule="nightly", run=f"run-{number}", state=state)
@@ -187,6 +188,20 @@ def test_what_nobody_could_be_told_is_told_next_time(webhook: Webhook, end: Call
         end("FAILED", "other trouble")
     assert end("FAILED", "other trouble") == "page"
     assert len(webhook.got) == 2
+
+
+def test_the_next_attempt_at_telling_still_knows_why(
+    webhook: Webhook, place: Environment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KFP_POD_NAME", "release-line-x-system-container-impl-1")
+    failures.leave(open_store(place.store), place.name, "task", Failure("model/tune", "no space left"))
+    run = {"pipeline": "p", "schedule": "nightly", "run": "r1", "environment": place.model_dump(mode="json")}
+    status = dsl.PipelineTaskFinalStatus("RUNNING", "r1", "exit-handler-1", None, None)
+    webhook.answers = [503, 503, 503]
+    with pytest.raises(HeadraceError, match="the webhook answers 503"):
+        notify.python_func(status=status, **artifacts(tmp_path / "first"), **run)
+    notify.python_func(status=status, **artifacts(tmp_path / "second"), **run)
+    assert [message["text"] for message in webhook.got] == ["[test] nightly failed: model/tune: no space left"]
 
 
 def test_the_secret_address_is_logged_nowhere(
@@ -286,10 +301,11 @@ def test_word_of_a_failure_reaches_the_exit_handler_of_its_own_run(
     store = open_store(place.store)
     for pod in ("", "release-line-abc-system-container-impl-1", "release-line-xyz-retry-system-container-impl-1"):
         monkeypatch.setenv("KFP_POD_NAME", pod)
-        leave(store, "test", Failure("model/tune", pod))
+        failures.leave(store, "test", "task", Failure("model/tune", pod))
     for pod in ("release-line-xyz-system-container-impl-9", "release-line-abc-system-container-impl-9", ""):
         monkeypatch.setenv("KFP_POD_NAME", pod)
-        failure = collect(store, "test")
+        failure = failures.read(store, "test")
         assert failure
         assert failure.message.split("-")[:3] == pod.split("-")[:3]
-        assert collect(store, "test") is None
+        failures.forget(store, "test")
+        assert failures.read(store, "test") is None
