@@ -121,6 +121,7 @@ def progress(
     if not seen.candidate and not unfinished:
         return _nothing(seen, f"{seen.stable} serves everything; there is no candidate")
     if ended and ended.share == seen.wanted and ended.ending in (Ending.ABORTED, Ending.HELD):
+        _tell(page, record, ended, seen.service, seen.candidate)
         reason = f"{seen.candidate} was {ended.ending} before: {ended.reason}"
         report = Report("Rollout", reason).text(f"The report of that analysis: {_address(record, environment)}")
         conclusion = ended.model_copy(update={"reason": reason})
@@ -279,7 +280,10 @@ class _Loop:
                         f"the analysis of {self._seen.candidate} is blind, which keeps {self._seen.wanted} % of the "
                         f"requests: {error}"
                     )
-                    self._page(message)
+                    try:
+                        self._page(message)
+                    except HeadraceError as untold:
+                        message = f"{message}; and nobody could be told: {untold}"
                     raise HeadraceError(message) from error
             time.sleep(_RETRY_SECONDS)
 
@@ -300,14 +304,22 @@ class _Loop:
         service = self._seen.service
         first_to_know = self._record.conclude(conclusion)
         try:
-            if first_to_know and conclusion.ending in (Ending.ABORTED, Ending.HELD):
-                share = f"has {conclusion.share} % of the requests"
-                self._page(f"{service}: {candidate} is {conclusion.ending} and {share}: {conclusion.reason}")
+            if first_to_know:
+                _tell(self._page, self._record, conclusion, service, candidate)
         finally:
             report = compose(self._analysis, conclusion, service, stable, candidate, self._options)
             location = self._record.publish(report.html())
         points = tuple(self._analysis.points)
         return Finished(conclusion, service, stable, candidate, location, report, points)
+
+
+def _tell(page: Callable[[str], object], record: Record, conclusion: Conclusion, service: str, candidate: str) -> None:
+    """Page somebody for an end that needs them, unless that was done; what failed or was killed is done again."""
+    if conclusion.ending not in (Ending.ABORTED, Ending.HELD) or record.told:
+        return
+    share = f"has {conclusion.share} % of the requests"
+    page(f"{service}: {candidate} is {conclusion.ending} and {share}: {conclusion.reason}")
+    record.tell()
 
 
 def _nothing(seen: Rollout, reason: str) -> Finished:

@@ -1,7 +1,7 @@
 """What an analysis leaves in the store: looks, each written once, and how it ended.
 
-`rollouts/<service>/<candidate>/<attempt>/look-<number>.json`, `verdict.json` and `report.html`. Whoever finds looks
-without a verdict goes on with them; whoever loses the race to write a look goes on with the winner's.
+`rollouts/<service>/<candidate>/<attempt>/look-<number>.json`, `verdict.json`, `told.json` and `report.html`. Whoever
+finds looks without a verdict goes on with them; whoever loses the race to write a look goes on with the winner's.
 """
 
 from enum import StrEnum
@@ -102,6 +102,15 @@ class Record:
     def conclude(self, conclusion: Conclusion) -> bool:
         """Keep the end; False if it was known."""
         return self._store.write(f"{self.key}/verdict.json", conclusion.model_dump_json().encode(), if_absent=True)
+
+    @property
+    def told(self) -> bool:
+        """Whether people have been told of the end."""
+        return self._store.exists(f"{self.key}/told.json")
+
+    def tell(self) -> None:
+        """Keep that people have been told."""
+        self._store.write(f"{self.key}/told.json", b"{}")
 
     def publish(self, page: str) -> str:
         """Keep the report; returns its address."""

@@ -114,6 +114,21 @@ def test_killed_between_acting_and_saying_so_it_still_says_so(
     assert len(told) == (ending == Ending.ABORTED)
 
 
+def test_what_nobody_could_be_told_is_told_by_the_next_attempt(place: Environment, told: list[str]) -> None:
+    service = Service(rates=(0.02, 0.3))
+
+    def deaf(sentence: str) -> None:
+        raise HeadraceError("the webhook answers 503")
+
+    for _ in range(2):
+        with pytest.raises(HeadraceError, match="the webhook answers 503"):
+            progress(place, options(), page=deaf, source=service, backend=service)
+        assert service.now.wanted == 0
+    for _ in range(2):
+        assert analyse(place, service, told).conclusion.ending == Ending.ABORTED
+    assert len(told) == 1 and "new is aborted and has 0 % of the requests" in told[0]
+
+
 def test_two_analyses_at_once_share_their_looks(place: Environment, told: list[str]) -> None:
     service = Service(rates=(0.02, 0.3))
 
