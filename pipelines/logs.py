@@ -16,6 +16,8 @@ from pipelines.kubeflow import Run, Task
 _MARKED = {ERROR: "error: {message}", PROGRESS: "{done}/{total} {note}", DONE: "done; report: {report}"}
 _CONTAINER = "main"
 """Container of a step's pod in which the step runs; the others are the workflow's own."""
+_CONNECT_SECONDS = 5
+"""Patience with a connection; a step that is followed may say nothing for hours."""
 
 
 def read_logs(run: Run, environment: Environment, step: str = "", follow: bool = False) -> Iterator[str]:
@@ -45,6 +47,7 @@ def read_logs(run: Run, environment: Environment, step: str = "", follow: bool =
                 container=_CONTAINER,
                 follow=follow,
                 _preload_content=False,
+                **({"_request_timeout": (_CONNECT_SECONDS, None)} if follow else {}),
             )
         except Refused as error:
             if error.status != 404:

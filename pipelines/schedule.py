@@ -133,8 +133,8 @@ def _carry_out(steps: Iterable[Step], kfp: Kfp) -> list[str]:
     for step in steps:
         if step.wanted and step.action != "keep":
             want = step.wanted
-            # Created before the old one goes, so that nothing is lost half-way, and paused until then, so that no run
-            # starts twice.
+            # Created and resumed before the old one goes, so that whoever is interrupted leaves nothing that should run
+            # paused; for the moment in between, two may start a run.
             enabled = any(found.enabled for found in step.seen)
             kfp.upload(want.pipeline, want.version, release_file(want.pipeline, want.version))
             if not any(found.description == want.description for found in step.seen):
@@ -152,10 +152,10 @@ def _carry_out(steps: Iterable[Step], kfp: Kfp) -> list[str]:
             ]
             if not now:
                 raise HeadraceError(f"{want.name} was created and is not there; try again")
-            for found in (*(old for old in step.seen if old.id != now[0].id), *now[1:]):
-                kfp.delete_recurring(found.id)
             if enabled != now[0].enabled:
                 kfp.enable(now[0].id, enabled)
+            for found in (*(old for old in step.seen if old.id != now[0].id), *now[1:]):
+                kfp.delete_recurring(found.id)
             state = "running" if enabled else "paused"
             done.append(f"{'created' if step.action == 'create' else 'replaced'} {want.name}, {state}")
         elif step.action == "delete":

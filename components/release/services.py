@@ -91,7 +91,7 @@ class Api:
             Unanswered: It does not answer, and what it has done is not known.
         """
         try:
-            answer = method(*arguments, **options, _request_timeout=_TIMEOUT)
+            answer = method(*arguments, **{"_request_timeout": _TIMEOUT, **options})
         except client.ApiException as error:
             if not error.status:  # The client library's way to say that TLS failed.
                 raise self._untrusted(error.reason.split("] ")[-1]) from error

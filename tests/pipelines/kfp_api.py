@@ -9,7 +9,7 @@ import asyncio
 import json
 import re
 import threading
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -19,7 +19,7 @@ import kfp_server_api
 import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from pipelines.compile import load_documents
@@ -369,6 +369,10 @@ class Api:
         return {}
 
 
+SILENCE = 0.4
+"""Seconds that a step which is followed says nothing."""
+
+
 class Pods:
     """Logs of pods, as the Kubernetes API gives them."""
 
@@ -380,7 +384,15 @@ class Pods:
             name = request.path_params["pod"]
             if request.query_params.get("container") != "main" or name not in self.logs:
                 return JSONResponse({"message": f'pods "{name}" not found', "reason": "NotFound", "code": 404}, 404)
-            return Response(self.logs[name], media_type="text/plain")
+            return StreamingResponse(
+                written(self.logs[name], "follow" in request.query_params), media_type="text/plain"
+            )
+
+        async def written(text: str, followed: bool) -> AsyncIterator[str]:
+            """A pod that is followed says nothing for a while."""
+            if followed:
+                await asyncio.sleep(SILENCE)
+            yield text
 
         return [Route("/api/v1/namespaces/{namespace}/pods/{pod}/log", log)]
 

@@ -9,12 +9,13 @@ from typing import Any
 
 import pytest
 import yaml
-from kfp_api import Api, Pods, State, serving
+from kfp_api import SILENCE, Api, Pods, State, serving
 from typer.testing import CliRunner, Result
 
 from components.common.environment import Environment, load_environment
 from components.common.errors import GateHold, HeadraceError, UsageError
 from components.common.step import IMAGES
+from components.release import services
 from pipelines import kubeflow, submit
 from pipelines.cli import app
 from pipelines.compile import compile_pipeline
@@ -233,14 +234,15 @@ def test_promotion_moves_only_the_pipelines_own_recurring_runs(
     assert versions == {"nightly-release": (new, True), "weekly-data": (old, False)}
 
 
-def test_what_was_interrupted_is_finished(headrace: Callable[..., Result], state: State) -> None:
+@pytest.mark.parametrize("request_", ["DELETE /recurringruns", "POST /recurringruns/"])
+def test_what_was_interrupted_is_finished(headrace: Callable[..., Result], state: State, request_: str) -> None:
     said(headrace("schedule", "apply"))
     said(headrace("schedule", "resume"))
-    state.fail("DELETE /recurringruns", 503)
+    state.fail(request_, 503)
     later = [{"name": "nightly-release", "pipeline": "release_line", "cron": "0 30 2 * * *"}]
     broken = headrace("schedule", "apply", schedules=later)
     assert isinstance(broken.exception, HeadraceError)
-    assert len(state.recurring) == 3
+    assert len(state.recurring) == 3, "the one that runs goes last"
     said(headrace("schedule", "apply", schedules=later))
     [nightly] = state.recurring.values()
     assert (nightly["trigger"]["cron_schedule"]["cron"], nightly["status"]) == ("0 30 2 * * *", "ENABLED")
@@ -278,7 +280,7 @@ def test_runs_are_listed_for_people_and_programs(headrace: Callable[..., Result]
 
 
 def test_logs_come_from_the_pods_that_are_left(
-    headrace: Callable[..., Result], state: State, logs: dict[str, str]
+    headrace: Callable[..., Result], state: State, logs: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     said(headrace("submit", "release_line"))
     [run] = state.runs
@@ -300,6 +302,7 @@ def test_logs_come_from_the_pods_that_are_left(
         "1/9 손실 0.5",
         "::error {",
     ]
+    monkeypatch.setattr(services, "_TIMEOUT", (5, SILENCE / 2))
     assert said(headrace("logs", run, "--step", "ingest", "--follow"))[1:] == ["read 12"]
     wrong = headrace("logs", run, "--step", "tuna")
     assert "has no step 'tuna'; it has exit-handler-1, ingest, tune" in str(wrong.exception)
