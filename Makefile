@@ -4,6 +4,8 @@ VENV ?= .venv
 # On Linux, TORCH_INDEX=<PyTorch's CPU wheel index> keeps several GB of CUDA libraries away.
 TORCH_INDEX ?=
 ARGS ?=
+# Processes that share the tests; each may hold a serving plane with small models, so more than cores is no faster.
+WORKERS ?= 2
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
@@ -13,7 +15,7 @@ run: $(READY)
 	$(BIN)/headrace run $(ARGS)
 
 test: $(READY) lint
-	$(BIN)/pytest $(ARGS)
+	$(BIN)/pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder $(ARGS)
 
 lint: $(READY)
 	$(BIN)/ruff check

@@ -225,7 +225,8 @@ def _wanted(rollout: "Rollout") -> tuple[object, ...]:
 def _print_rollout(rollout: "Rollout") -> None:
     stable = f"{rollout.service}: {rollout.stable} {100 - rollout.observed} %"
     candidate = f", candidate {rollout.candidate} {rollout.observed} %" if rollout.candidate else ""
-    console.print(f"{stable}{candidate} ({rollout.state})", highlight=False, soft_wrap=True)
+    state = rollout.strategy if rollout.state == "canary" else rollout.state
+    console.print(f"{stable}{candidate} ({state})", highlight=False, soft_wrap=True)
     lines = [rollout.reason] if rollout.reason else []
     if rollout.paused:
         lines.append(f"paused: {rollout.paused}; `headrace rollout resume` lets automation go on")

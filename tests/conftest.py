@@ -6,7 +6,7 @@ import shutil
 import signal
 import subprocess
 import threading
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -21,6 +21,33 @@ from kubernetes import client, config
 from components.common.environment import Environment, Serving
 from serving.plane.client import plane_of
 from serving.plane.processes import free_port
+
+SHARED = {"kubeconfig": "cluster", "tiny": "model"}
+"""What is dear to set up, and the name of the tests that one process runs to have it once."""
+
+
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the marks
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Among several processes: a file goes to one of them, and the longest ones go first."""
+    if not hasattr(config, "workerinput"):
+        return
+    groups = {
+        item: next((SHARED[name] for name in SHARED if name in item.fixturenames), item.path.stem)  # type: ignore[attr-defined]
+        for item in items
+    }
+    sizes = Counter(groups.values())
+    slow = {group for item, group in groups.items() if item.get_closest_marker("slow")}
+    items.sort(
+        key=lambda item: (
+            groups[item] not in slow,
+            groups[item] not in SHARED.values(),
+            -sizes[groups[item]],
+            groups[item],
+        )
+    )
+    for item, group in groups.items():
+        item.add_marker(pytest.mark.xdist_group(group))
+
 
 settings.register_profile("machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("machine")  # how long an example takes says how busy the machine is

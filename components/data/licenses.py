@@ -7,15 +7,12 @@ trove classifiers, `text_to_spdx` recognises a licence by its words; each gives 
 import re
 from collections.abc import Collection, Iterable, Mapping
 from functools import cache
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from license_expression import ExpressionError, get_license_index, get_spdx_licensing
 
 from components.common.errors import UsageError
-from components.data.sources import PER_ITEM, Source
-
-Use = Literal["commercial", "modification"]
-"""What a use of documents may need a licence to allow."""
+from components.data.sources import PER_ITEM, Source, Use
 
 LICENSING = get_spdx_licensing()
 

@@ -18,6 +18,9 @@ PER_ITEM = "per-item"
 
 Confidentiality = Literal["public", "internal", "confidential", "restricted"]
 
+Use = Literal["commercial", "modification"]
+"""What a use of documents may need their licence to allow."""
+
 
 class Source(Options):
     """One declared source of documents."""

@@ -1,8 +1,9 @@
 """Standard mode, on a cluster and on the plane: `spec.predictor` is stable, `spec.canary[0]` the candidate.
 
-Pure functions from the service seen to the service wanted. KServe takes a canary's replicas away from the stable
-revision, and does so at once, before the new ones answer; so a candidate is enlarged in a step of its own, during which
-the stable revision asks for as many more as it would lose.
+Pure functions from the service seen to the service wanted. KServe takes the replicas of a canary that answers away from
+the stable revision, down to one. So while there is a candidate the stable revision asks for as many more as it would
+lose: whoever takes the requests back finds all of its replicas there. And a candidate is enlarged in a step of its own,
+before it gets its share.
 """
 
 import json
@@ -47,6 +48,7 @@ def introduced(seen: Manifest | None, manifest: Manifest) -> Manifest:
     wanted = edited(seen)
     _restore_scale(wanted)
     wanted["spec"]["canary"] = [_canary(new)]
+    _keep_whole(wanted, _scale(wanted).get("minReplicas", 1))
     noted(wanted, introducing=new["name"], previous="", assignment="", returned="")
     return wanted
 
@@ -65,14 +67,15 @@ def enlarged(seen: Manifest, candidate: str, percent: int, running: int) -> Mani
     """
     check_candidate(seen, candidate)
     now = seen["spec"]["canary"][0]["predictor"].get("minReplicas", 1)
-    needed = _size(max(_scale(seen).get("minReplicas", 1), running), percent)
+    scale = _scale(seen)
+    # Without an autoscaler there are more than asked for only while some of them end.
+    whole = max(scale.get("minReplicas", 1), running if "maxReplicas" in scale else 0)
+    needed = _size(whole, percent)
     if needed <= now:
         return seen
     wanted = edited(seen)
-    noted(wanted, scale=json.dumps(_scale(seen), sort_keys=True))
-    stable, canary = wanted["spec"]["predictor"], wanted["spec"]["canary"][0]["predictor"]
-    canary["minReplicas"] = needed
-    _ask_for(stable, stable.get("minReplicas", 1) + needed - now)
+    wanted["spec"]["canary"][0]["predictor"]["minReplicas"] = needed
+    _keep_whole(wanted, max(whole, _whole(seen)))
     return wanted
 
 
@@ -85,15 +88,12 @@ def with_percent(seen: Manifest, candidate: str, percent: int) -> Manifest:
     check_candidate(seen, candidate)
     wanted = edited(seen)
     canary = wanted["spec"]["canary"][0]
-    own = _restore_scale(wanted).get("minReplicas", 1)
+    whole = _whole(seen) if percent else _scale(seen).get("minReplicas", 1)
     if percent < canary["trafficPercent"] or not percent:
-        smaller = min(canary["predictor"].get("minReplicas", 1), _size(own, percent))
+        smaller = min(canary["predictor"].get("minReplicas", 1), _size(whole, percent))
         canary["predictor"] = {**canary["predictor"], "minReplicas": smaller}
     canary["trafficPercent"] = percent
-    size = canary["predictor"].get("minReplicas", 1)
-    if size > own:  # KServe refuses a canary with more replicas than the stable revision asks for
-        noted(wanted, scale=json.dumps(_scale(seen), sort_keys=True))
-        _ask_for(wanted["spec"]["predictor"], size)
+    _keep_whole(wanted, whole)
     noted(wanted, introducing="", **({} if percent else {"assignment": ""}))
     return unless_same(seen, wanted)
 
@@ -122,6 +122,7 @@ def recalled(seen: Manifest) -> Manifest:
         return seen
     wanted = edited(seen)
     wanted["spec"]["canary"] = [_canary(previous)]
+    _keep_whole(wanted, _scale(wanted).get("minReplicas", 1))
     return wanted
 
 
@@ -139,8 +140,36 @@ def returned(seen: Manifest) -> Manifest:
     _restore_scale(wanted)
     spec = wanted["spec"]
     spec["predictor"], spec["canary"] = _stable(spec["canary"][0]["predictor"]), [_canary(spec["predictor"])]
+    _keep_whole(wanted, _scale(wanted).get("minReplicas", 1))
     noted(wanted, previous="", assignment="")
     return wanted
+
+
+def resettled(seen: Manifest | None, manifest: Manifest) -> Manifest:
+    """Give the stable revision other settings, if they are others; its model, and so its name, are the same."""
+    if seen is None:
+        return manifest
+    stable, new = seen["spec"]["predictor"], manifest["spec"]["predictor"]
+    if stable.get("name") != new["name"] or not same_model(stable, new):
+        return seen
+    wanted = edited(seen)
+    _restore_scale(wanted)
+    # Where it came from is not a setting: another run of the same pipeline restarts nothing.
+    if {**new, "annotations": stable.get("annotations")} == wanted["spec"]["predictor"]:
+        return seen
+    wanted["spec"]["predictor"] = new
+    if wanted["spec"].get("canary"):
+        _keep_whole(wanted, new.get("minReplicas", 1))
+    return wanted
+
+
+def same_model(stable: Manifest, new: Manifest) -> bool:
+    """Say whether two revisions serve the same model version.
+
+    In Standard mode KServe's webhook lets another revision take the stable one's place only if it has another model. So
+    the stable model with other settings keeps its revision's name and is changed where it is, pod by pod.
+    """
+    return (stable.get("model") or {}).get("storageUri") == new["model"]["storageUri"]
 
 
 def check_candidate(seen: Manifest, candidate: str) -> None:
@@ -186,21 +215,36 @@ def _scale(seen: Manifest) -> dict[str, int]:
     return {field: predictor[field] for field in ("minReplicas", "maxReplicas") if field in predictor}
 
 
-def _restore_scale(wanted: Manifest) -> dict[str, int]:
-    scale = _scale(wanted)
+def _restore_scale(wanted: Manifest) -> None:
+    """Have the stable revision ask for what it was published with again."""
     if note(wanted, SCALE):
-        predictor = wanted["spec"]["predictor"]
+        predictor, scale = wanted["spec"]["predictor"], _scale(wanted)
         for field in ("minReplicas", "maxReplicas"):
             predictor.pop(field, None)
         predictor.update(scale)
         noted(wanted, scale="")
-    return scale
 
 
-def _ask_for(stable: dict[str, Any], replicas: int) -> None:
-    stable["minReplicas"] = replicas
-    if stable.get("maxReplicas"):
-        stable["maxReplicas"] = max(stable["maxReplicas"], replicas)
+def _whole(seen: Manifest) -> int:
+    """Return the replicas that the stable revision keeps beside its candidate."""
+    asked = seen["spec"]["predictor"].get("minReplicas", 1)
+    return max(asked - seen["spec"]["canary"][0]["predictor"].get("minReplicas", 1), 1) if note(seen, SCALE) else asked
+
+
+def _keep_whole(wanted: Manifest, replicas: int) -> None:
+    """Have the stable revision ask for so much that it keeps some replicas beside its candidate.
+
+    One of a single replica keeps it anyway. KServe refuses a candidate that asks for more than the stable revision.
+    """
+    scale, size = _scale(wanted), wanted["spec"]["canary"][0]["predictor"].get("minReplicas", 1)
+    _restore_scale(wanted)
+    asked = replicas + size if replicas > 1 else size
+    if asked > scale.get("minReplicas", 1):
+        noted(wanted, scale=json.dumps(scale, sort_keys=True))
+        stable = wanted["spec"]["predictor"]
+        stable["minReplicas"] = asked
+        if stable.get("maxReplicas"):
+            stable["maxReplicas"] = max(stable["maxReplicas"], asked)
 
 
 def _check_whole(seen: Manifest) -> None:

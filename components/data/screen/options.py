@@ -5,8 +5,7 @@ from typing import Literal
 from pydantic import Field
 
 from components.common.options import Options
-from components.data.licenses import Use
-from components.data.sources import Confidentiality
+from components.data.sources import Confidentiality, Use
 
 PERMISSIVE = (
     "0BSD",

@@ -1,7 +1,6 @@
 """From a model version to an InferenceService that is seen to serve it."""
 
 import contextlib
-import copy
 import json
 from pathlib import Path
 
@@ -17,10 +16,12 @@ from components.common.step import Context, Outcome
 from components.common.store import open_store
 from components.release.companions import accompany, check_account, check_callers
 from components.release.manifest import PREFIX, Manifest, inherited, render, render_predictor, violations
+from components.release.notes import NotedServices
 from components.release.publish.cluster import furnished
 from components.release.publish.options import Publish
 from components.release.rollout import Rollout, connect
 from components.release.services import InferenceServices
+from components.release.standard import resettled, same_model
 from serving.storage.versions import PREFIX as ENCRYPTED
 from serving.storage.versions import encrypted_uri
 
@@ -58,7 +59,8 @@ def run(model: Path, publication: Path, options: Publish, context: Context) -> O
     if environment.serving.mode == "standard" and (stable := stable_of(options.name, environment)):
         if same_model(stable, manifest["spec"]["predictor"]):
             manifest = wanted_manifest(provenance, entry, options, environment, name=stable["name"])
-            InferenceServices(environment.serving).change(options.name, lambda seen: resettled(seen, manifest))
+            services = NotedServices(InferenceServices(environment.serving))
+            services.change(options.name, lambda seen: resettled(seen, manifest))
         else:
             check_whole(stable, manifest)
     revision = manifest["spec"]["predictor"]["name"]
@@ -190,37 +192,6 @@ def stable_of(service: str, environment: Environment) -> Manifest | None:
     """Return the stable revision of a service, None if there is no such service."""
     seen = InferenceServices(environment.serving).get(service)
     return seen["spec"]["predictor"] if seen else None
-
-
-def same_model(stable: Manifest, new: Manifest) -> bool:
-    """Say whether two revisions serve the same model version.
-
-    In Standard mode KServe's webhook lets another revision take the stable one's place only if it has another model. So
-    the stable model with other settings keeps its revision's name and is changed where it is, pod by pod.
-    """
-    return (stable.get("model") or {}).get("storageUri") == new["model"]["storageUri"]
-
-
-def resettled(seen: Manifest | None, manifest: Manifest) -> Manifest:
-    """Give the stable revision other settings, if they are others.
-
-    A canary may not have more replicas than it, so its own number is not lowered while there is one.
-    """
-    if seen is None:
-        return manifest
-    stable, new = seen["spec"]["predictor"], manifest["spec"]["predictor"]
-    if (stable.get("name"), same_model(stable, new)) != (new["name"], True):
-        return seen
-    replicas = max(
-        [new["minReplicas"], *(c["predictor"].get("minReplicas", 1) for c in seen["spec"].get("canary") or [])]
-    )
-    wanted = {**new, "minReplicas": replicas}
-    # Where it came from is not a setting: another run of the same pipeline restarts nothing.
-    if {**wanted, "annotations": stable.get("annotations")} == stable:
-        return seen
-    changed = copy.deepcopy({field: value for field, value in seen.items() if field != "status"})
-    changed["spec"]["predictor"] = wanted
-    return changed
 
 
 def check_whole(stable: Manifest, manifest: Manifest) -> None:

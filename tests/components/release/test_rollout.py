@@ -405,20 +405,21 @@ def test_a_candidate_grows_before_it_gets_its_share_and_the_stable_revision_lose
     stable, new = service("a"), service("b")
     stable["spec"]["predictor"] |= {"minReplicas": 4, "maxReplicas": 5}
     new["spec"]["predictor"]["minReplicas"] = 3
+    # KServe runs the stable revision with what it asks for less the candidate's: always 4.
     canaried = introduced(stable, new)
-    assert sizes(canaried) == (4, 1)
-    assert enlarged(canaried, "b", 10, running=3) == canaried
+    assert sizes(canaried) == (5, 1)
+    assert enlarged(canaried, "b", 10, running=4) == canaried
     canaried = with_percent(canaried, "b", 10)
-    # KServe runs the stable revision with what it asks for less the candidate's: 4 - 1 before, 7 - 4 while it grows.
-    growing = enlarged(canaried, "b", 100, running=3)
-    assert sizes(growing) == (7, 4)
-    assert growing["spec"]["predictor"]["maxReplicas"] == 7
-    assert enlarged(growing, "b", 100, running=3) == growing, "pressed twice"
+    assert sizes(canaried) == (5, 1)
+    growing = enlarged(canaried, "b", 100, running=4)
+    assert sizes(growing) == (8, 4)
+    assert growing["spec"]["predictor"]["maxReplicas"] == 8
+    assert enlarged(growing, "b", 100, running=4) == growing, "pressed twice"
     aborted = with_percent(growing, "b", 0)
-    assert sizes(aborted) == (4, 1)
+    assert sizes(aborted) == (5, 1)
     assert aborted["spec"]["predictor"]["maxReplicas"] == 5
     whole = with_percent(growing, "b", 100)
-    assert sizes(whole) == (4, 4)
+    assert sizes(whole) == (8, 4), "so that a return finds all of it"
     done = promoted(whole, "b")
     assert done["spec"]["predictor"]["minReplicas"] == 4
     previous = json.loads(done["metadata"]["annotations"][PREVIOUS])
@@ -430,10 +431,23 @@ def test_a_stable_revision_that_its_autoscaler_has_grown_is_not_replaced_by_a_sm
     stable["spec"]["predictor"] |= {"minReplicas": 2, "maxReplicas": 10}
     canaried = introduced(stable, service("b"))
     growing = enlarged(canaried, "b", 100, running=8)
-    assert sizes(growing) == (9, 8)
+    assert sizes(growing) == (16, 8)
     whole = with_percent(growing, "b", 100)
-    assert sizes(whole) == (8, 8), "KServe refuses a candidate that asks for more than the stable revision"
-    assert sizes(with_percent(whole, "b", 0)) == (2, 1)
+    assert sizes(whole) == (16, 8)
+    assert sizes(with_percent(whole, "b", 50)) == (12, 4)
+    assert sizes(with_percent(whole, "b", 0)) == (3, 1)
+
+
+def test_without_an_autoscaler_pods_that_are_about_to_end_are_not_counted() -> None:
+    stable = service("a")
+    stable["spec"]["predictor"]["minReplicas"] = 3
+    canaried = introduced(stable, service("b"))
+    assert sizes(enlarged(canaried, "b", 100, running=4)) == (6, 3)
+
+
+def test_a_single_replica_asks_for_no_more_than_itself() -> None:
+    canaried = introduced(service("a"), service("b"))
+    assert sizes(with_percent(enlarged(canaried, "b", 100, running=1), "b", 100)) == (1, 1)
 
 
 def test_a_pause_is_remembered_by_the_service(

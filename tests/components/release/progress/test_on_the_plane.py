@@ -1,5 +1,6 @@
 """A candidate under real load on a real plane: it climbs to a promotion, or loses its traffic within two seconds."""
 
+import io
 import json
 import sys
 import threading
@@ -11,15 +12,20 @@ from pathlib import Path
 import httpx
 import pytest
 import yaml
+from rich.console import Console
 from typer.testing import CliRunner
 
 from components.common.environment import Environment
 from components.common.errors import GateHold
+from components.common.recipes import load_recipe
 from components.release.manifest import render, render_predictor
 from components.release.progress.options import Progress
 from components.release.progress.progress import progress
 from components.release.progress.record import Ending
 from components.release.rollout import RolloutBackend, connect
+from pipelines.compile import load_pipeline
+from pipelines.display import Display
+from pipelines.local_run import run_pipeline
 from serving.cli import rollout_app
 from serving.plane.client import plane_of
 
@@ -159,6 +165,7 @@ def test_a_candidate_under_load(
 
 
 def test_the_command(stage: Stage, tmp_path: Path) -> None:
+    stage.rollout.promote()  # whatever the tests before have left
     environment = tmp_path / "here.yaml"
     environment.write_text(yaml.safe_dump(stage.environment.model_dump()))
     command = ["progress", "--service", NAME, "--environment", str(environment), "--watch"]
@@ -170,3 +177,24 @@ def test_the_command(stage: Stage, tmp_path: Path) -> None:
     assert isinstance(said.exception, GateHold) and said.exception.exit_code == 3
     assert f"{NAME}: aborted: errors 100.00 %" in str(said.exception)
     assert "report: /" in said.stdout and "errors ↑" in said.stdout
+
+
+def test_the_pipeline_comes_to_the_same(stage: Stage) -> None:
+    recipe = load_recipe("default", [f"release.publish.name={NAME}"]).parameter()
+    recipe["release"]["progress"] |= TOLERANT
+    arguments = {"recipe": recipe, "environment": stage.environment.parameter()}
+    home = stage.folder / "run"
+    home.mkdir()
+    with (
+        Load(stage.environment, clients=2),
+        (home / "run.log").open("w", encoding="utf-8") as log,
+        Display(Console(file=io.StringIO())) as display,
+    ):
+        stage.introduce("failing", errors=0.5, seconds=0.01)
+        run = run_pipeline(load_pipeline("progress_rollout"), arguments, home, log, display)
+    assert [(step.name, step.state) for step in run.steps] == [(n, "done") for n in ("plan", "progress", "notify")]
+    [conclusion] = home.glob("artifacts/*/progress/rollout/conclusion.json")
+    said, after = json.loads(conclusion.read_text("utf-8")), stage.rollout.status()
+    assert (said["ending"], said["service"], said["candidate"], said["share"]) == ("aborted", NAME, "failing", 0)
+    assert (after.candidate, after.observed) == ("failing", 0)
+    assert Path(said["report"].removeprefix("file://")).is_file()
