@@ -29,6 +29,7 @@ PATIENCE_SECONDS = 180.0
 """How long an API that does not answer is asked again; meanwhile the traffic stays as it is."""
 _RETRY_SECONDS = 0.5
 _LONGEST_SILENCE_SECONDS = 60.0
+_NOT_AT_RANDOM = "an A/B test is on: users keep their revision, so requests are not dealt at random"
 
 Result = TypeVar("Result")
 Watch = Callable[[Analysis, Rollout], None]
@@ -128,6 +129,8 @@ def progress(
         return Finished(conclusion, seen.service, seen.stable, seen.candidate, _address(record, environment), report)
     if not seen.wanted and not unfinished:
         return _nothing(seen, f"{seen.candidate} has no traffic; `headrace rollout set N` gives it some")
+    if seen.assignment and not unfinished:
+        return _nothing(seen, f"{_NOT_AT_RANDOM}; `headrace rollout ab stop` ends the test")
     if ended:
         record.begin_another()
     return _Loop(environment, options, page, watch, source or source_of(environment, options), rollouts, record).run()
@@ -233,6 +236,8 @@ class _Loop:
     def _overtaken(self, seen: Rollout) -> str:
         """Say what somebody else did, '' if nothing."""
         looks = self._analysis.looks
+        if seen.assignment:
+            return _NOT_AT_RANDOM
         if not looks:
             return ""
         before = looks[-1]

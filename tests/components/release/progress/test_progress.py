@@ -151,6 +151,7 @@ def test_two_analyses_at_once_share_their_looks(place: Environment, told: list[s
         (lambda service: service.set_percent(40), "new was moved from 10 % to 40 % by somebody else"),
         (lambda service: service.change(candidate="newer"), "new was replaced: newer is the candidate now"),
         (lambda service: service.change(candidate=""), "there is no candidate any more"),
+        (lambda service: service.change(assignment="cookie"), "users keep their revision"),
         (lambda service: service.change(stable="other"), "the stable revision was old and is other now"),
     ],
 )
@@ -215,6 +216,10 @@ def test_without_a_candidate_or_without_traffic_there_is_nothing_to_do(
     idle = Service(share=0)
     finished = analyse(place, idle, told)
     assert finished.conclusion.ending == Ending.NOTHING and "headrace rollout set N" in finished.conclusion.reason
+    testing = Service()
+    testing.change(service="tested", assignment="header x-user")
+    finished = analyse(place, testing, told)
+    assert finished.conclusion.ending == Ending.NOTHING and "`headrace rollout ab stop`" in finished.conclusion.reason
     idle.change(candidate="")
     monkeypatch.setattr(module, "connect", lambda environment, service: idle)
     folder = tmp_path / "out"
