@@ -37,6 +37,9 @@ Specification = Sequence[Mapping[str, Any]]
 _LONG = 80
 """Characters above which a value is not quoted."""
 
+_PARAMETER = "task.inputs.parameters."
+_RESOURCE = "executor.container.resources."
+
 
 @dataclass(frozen=True)
 class Change:
@@ -267,7 +270,7 @@ class _Graph:
             fields["executor"] = f"{label}, which is not defined"
         elif not label and "dag" not in component:
             fields["executor"] = "none"
-        return fields
+        return _sized(fields)
 
     def signature(self, task: Mapping[str, Any], above: tuple[str, ...] = ()) -> bytes:
         """What a step does, whatever it is called and wherever its inputs come from."""
@@ -443,6 +446,24 @@ def _wires(inputs: Mapping[str, Any], renamed: Mapping[str, str]) -> dict[str, s
         for group, sources in inputs.items()
         for name, source in sources.items()
     }
+
+
+def _sized(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Say of a pod's size that the run gives where it comes from, and say it once.
+
+    KFP writes it as a placeholder for an input, as that input, and as another one that repeats the placeholder.
+    """
+    sources = {
+        f"{{{{$.inputs.parameters['{key.removeprefix(_PARAMETER)}']}}}}": (key, source)
+        for key, source in fields.items()
+        if key.startswith(f"{_PARAMETER}pipelinechannel--")
+    }
+    given = {key: sources[text] for key, text in fields.items() if key.startswith(_RESOURCE) and text in sources}
+    repeated = {json.dumps(fields[key]) for key in given}
+    gone = {key for key, text in fields.items() if key.startswith(_PARAMETER) and text in repeated}
+    gone |= {key for key, _ in given.values()}
+    kept = {key: value for key, value in fields.items() if key not in gone}
+    return kept | {key: source for key, (_, source) in given.items()}
 
 
 def _source(source: Mapping[str, Any], renamed: Mapping[str, str]) -> str:

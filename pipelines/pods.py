@@ -1,7 +1,8 @@
 """What the pods of a pipeline's steps need on a cluster. On a laptop none of it applies.
 
 Sizes come from `budgets.yaml`: a step may take what its budget says without asking twice, and twice that before it is
-stopped. Nodes come from the run's environment, through the outputs of `plan`. Secrets are named here and live there.
+stopped. What depends on the model, the size of the heavy steps, comes from the run's environment, as nodes do: through
+the outputs of `plan`. Secrets are named here and live there.
 """
 
 from collections.abc import Mapping
@@ -14,6 +15,7 @@ from kfp import dsl, kubernetes
 from kfp.dsl.pipeline_context import Pipeline
 from kfp.dsl.pipeline_task import PipelineTask
 
+from components.common.environment import Accelerated, Sizes
 from components.common.errors import UsageError
 from components.operations.notify.component import notify
 
@@ -29,7 +31,6 @@ _SIGNING = ("card", "register", "register-base", "publish")
 """Steps that sign a head of the ledger."""
 _INTERRUPTIBLE = ("tune", "benchmark")
 """Steps that run in the pool for experiments, which may be spot nodes."""
-_CORES = {"tune": ("2", "8"), "benchmark": ("2", "4"), "merge": ("1", "4"), "fetch": ("1", "4")}
 _HOURS = {"tune": 24, "benchmark": 8, "progress": 25}
 """Hours after which a step that takes longer than two is taken for stuck."""
 _UNIT = 512
@@ -45,7 +46,11 @@ def furnish(parts: Mapping[str, Any]) -> None:
         name = task.component_spec.name
         if task.component_spec.implementation.container is None:  # a pipeline of its own furnishes itself
             continue
-        _size(task, name)
+        if heavy := Sizes.model_fields.get(name):
+            _enlarge(task, name, parts, accelerated=heavy.annotation is Accelerated)
+        else:
+            _size(task, name)
+        _secure(task, name)
         if name == "plan":
             continue
         pool = "experiment" if name in _INTERRUPTIBLE else "batch"
@@ -65,6 +70,7 @@ def watched(pipeline: str, environment: Any, schedule: Any) -> dsl.ExitHandler:
         pipeline=pipeline, schedule=schedule, run=dsl.PIPELINE_JOB_ID_PLACEHOLDER, environment=environment
     ).set_caching_options(False)
     _size(told, "notify")
+    _secure(told, "notify")
     return dsl.ExitHandler(told, name=pipeline.replace("_", " "))
 
 
@@ -72,9 +78,19 @@ def _size(task: PipelineTask, name: str) -> None:
     if name not in _budgets():
         raise UsageError(f"{BUDGETS.name} has no budget for the step {name}; without one its pod has no limits")
     mib = -(-_budgets()[name]["mib"] // _UNIT) * _UNIT
-    request, limit = _CORES.get(name, ("500m", "2"))
-    task.set_cpu_request(request).set_cpu_limit(limit)
+    task.set_cpu_request("500m").set_cpu_limit("2")
     task.set_memory_request(f"{mib}Mi").set_memory_limit(f"{2 * mib}Mi")
+
+
+def _enlarge(task: PipelineTask, name: str, parts: Mapping[str, Any], *, accelerated: bool) -> None:
+    cpu, memory = parts[f"{name}_cpu"], parts[f"{name}_memory"]
+    task.set_cpu_request(cpu).set_cpu_limit(cpu).set_memory_request(memory).set_memory_limit(memory)
+    if accelerated:
+        task.set_accelerator_type(parts[f"{name}_accelerator"])
+        task.set_accelerator_limit(parts[f"{name}_accelerators"])
+
+
+def _secure(task: PipelineTask, name: str) -> None:
     task.set_retry(num_retries=2, backoff_duration="30s", backoff_factor=4.0, backoff_max_duration="600s")
     kubernetes.set_security_context(task, run_as_non_root=True)
     kubernetes.set_timeout(task, _HOURS.get(name, 2) * 3600)

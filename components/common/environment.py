@@ -40,6 +40,29 @@ class Pools(Options):
     experiment: Pool = Field(default=Pool(), description="What may be interrupted: tuning, probing; spot nodes.")
 
 
+class Size(Options):
+    """What the pod of a step gets, neither less nor more."""
+
+    cpu: str = Field("4", pattern=r"^\d+(\.\d+)?m?$", description="Processors.")
+    memory: str = Field("6Gi", pattern=r"^\d+(\.\d+)?(Ki|Mi|Gi|Ti|K|M|G|T)?$", description="Memory.")
+
+
+class Accelerated(Size):
+    """What the pod of a step gets that computes on accelerators where it has some."""
+
+    accelerator: str = Field("nvidia.com/gpu", min_length=1, description="What nodes call their accelerators.")
+    accelerators: int = Field(0, ge=0, description="How many; 0: the step computes on processors.")
+
+
+class Sizes(Options):
+    """What the heavy steps get on a cluster; the model decides it, not the step."""
+
+    fetch: Size = Field(default=Size(), description="Download and conversion of the base model.")
+    tune: Accelerated = Field(default=Accelerated(cpu="8", memory="10Gi"), description="Training.")
+    merge: Size = Field(default=Size(), description="Adapter and base become one model.")
+    benchmark: Accelerated = Field(default=Accelerated(), description="Base against candidate.")
+
+
 class Serving(Options):
     """Where models are served."""
 
@@ -108,6 +131,7 @@ class Environment(Options):
     overrides: list[str] = Field([], description="`key=value` changes to every recipe here: thresholds, sizes.")
     serving: Serving = Field(default=Serving(), description="Where models are served.")
     pools: Pools = Field(default=Pools(), description="Which nodes pods run on.")
+    sizes: Sizes = Field(default=Sizes(), description="What the heavy steps get.")
     prometheus: str = Field("", description="Base URL of the Prometheus that scrapes the predictors.")
     kubeflow: Kubeflow = Field(default=Kubeflow(), description="Where pipelines run.")
     schedules: list[Schedule] = Field([], description="Recurring runs.")

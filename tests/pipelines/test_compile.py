@@ -12,8 +12,10 @@ import pytest
 import yaml
 from google.protobuf.json_format import ParseError
 from kfp.components import load_component_from_file, load_component_from_text
+from kubernetes.utils import parse_quantity
+from pydantic import ValidationError
 
-from components.common.environment import Environment, load_environment
+from components.common.environment import Accelerated, Environment, Sizes, load_environment
 from components.common.errors import HeadraceError
 from components.common.recipes import Recipe
 from components.common.step import IMAGES
@@ -144,8 +146,9 @@ def test_every_pod_is_bounded_unprivileged_and_placed_by_the_run(name: str) -> N
             continue
         pod, step = platform[executor], re.sub(r"^exec-|-\d+$", "", executor)
         resources = content["container"]["resources"]
-        assert resources["resourceMemoryRequest"].removesuffix("Mi").isdigit()
-        assert int(resources["resourceMemoryRequest"].removesuffix("Mi")) >= budgets[step]["mib"]
+        if step not in Sizes.model_fields:
+            assert resources["resourceMemoryRequest"].removesuffix("Mi").isdigit()
+            assert int(resources["resourceMemoryRequest"].removesuffix("Mi")) >= budgets[step]["mib"]
         assert resources["resourceMemoryLimit"]
         assert resources["resourceCpuLimit"]
         assert pod.security_context.run_as_non_root
@@ -158,6 +161,71 @@ def test_every_pod_is_bounded_unprivileged_and_placed_by_the_run(name: str) -> N
     told = platform["exec-notify"].secret_as_env
     assert [secret.secret_name for secret in told] == ["headrace-notify"]
     assert {pair.env_var for pair in told[0].key_to_env} == {"HEADRACE_WEBHOOK_URL", "HEADRACE_SMTP_URL"}
+
+
+def test_the_run_says_how_large_its_heavy_steps_are() -> None:
+    read = specification(committed("release_line"))
+    tasks = {
+        name: task
+        for component in read["components"].values()
+        for name, task in component.get("dag", {}).get("tasks", {}).items()
+    }
+
+    def source(step: str, placeholder: str) -> str:
+        """The output of `plan` that Kubeflow's driver puts in the place of a pod's field."""
+        [channel] = re.findall(r"^\{\{\$\.inputs\.parameters\['(.+)'\]\}\}$", placeholder)
+        given = tasks[step]["inputs"]["parameters"][channel]["taskOutputParameter"]
+        assert given["producerTask"] == "plan"
+        declared = read["components"]["comp-plan"]["outputDefinitions"]["parameters"]
+        assert declared[given["outputParameterKey"]] == {"parameterType": "STRING"}, "the driver reads text only"
+        return given["outputParameterKey"]
+
+    for step, field in Sizes.model_fields.items():
+        resources = read["deploymentSpec"]["executors"][f"exec-{step}"]["container"]["resources"]
+        accelerator = resources.pop("accelerator", None)
+        assert {name: source(step, text) for name, text in resources.items()} == {
+            "resourceCpuRequest": f"{step}_cpu",
+            "resourceCpuLimit": f"{step}_cpu",
+            "resourceMemoryRequest": f"{step}_memory",
+            "resourceMemoryLimit": f"{step}_memory",
+        }
+        assert (accelerator is not None) == (field.annotation is Accelerated)
+        if accelerator:
+            assert {name: source(step, text) for name, text in accelerator.items()} == {
+                "resourceType": f"{step}_accelerator",
+                "resourceCount": f"{step}_accelerators",
+            }
+
+
+@pytest.mark.parametrize("name", ["local", "dev", "staging", "prod"])
+def test_an_environment_s_sizes_reach_the_pods_and_hold_what_the_steps_may_take(name: str) -> None:
+    environment = load_environment(name)
+    large = Sizes(tune=Accelerated(cpu="12", memory="64Gi", accelerators=2))
+    parts = split(Recipe().parameter(), environment.model_copy(update={"sizes": large}).parameter())._asdict()
+    assert [parts[f"tune_{field}"] for field in Accelerated.model_fields] == ["12", "64Gi", "nvidia.com/gpu", "2"]
+    assert parts["benchmark_accelerators"] == "0"
+    budgets = yaml.safe_load(BUDGETS.read_text("utf-8"))
+    for step, size in environment.sizes:
+        assert parse_quantity(size.memory) >= budgets[step]["mib"] * 2**20
+        assert parse_quantity(size.cpu) >= 1
+
+
+def test_the_readme_says_the_sizes_that_there_are() -> None:
+    text = (BUDGETS.parent / "README.md").read_text("utf-8")
+    for step, size in Sizes():
+        assert f"| `{step}.cpu`, `{step}.memory` | `{size.cpu}`, `{size.memory}` |" in text
+    [example] = re.findall(r"^```yaml\n(sizes:.*?)^```$", text, re.M | re.S)
+    large = Environment.model_validate({**load_environment("prod").model_dump(), **yaml.safe_load(example)}).sizes
+    assert large.tune.accelerators == 1
+    assert large.merge.cpu == Sizes().merge.cpu
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"memory": "6 GB"}, {"cpu": "-1"}, {"accelerators": -1}, {"accelerator": ""}, {"gpus": 1}]
+)
+def test_a_size_that_no_pod_could_have_is_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError, match=next(iter(wrong))):
+        Accelerated(**wrong)
 
 
 def test_who_signs_has_the_key_and_who_trains_has_shared_memory() -> None:

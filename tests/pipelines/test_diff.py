@@ -78,6 +78,20 @@ def test_every_field_of_the_main_job_is_compared(path: tuple[Any, ...], gone: bo
     assert compare("line", new, LINE)
 
 
+def test_a_size_that_the_run_gives_is_told_once_and_by_where_it_comes_from() -> None:
+    old = copy.deepcopy(LINE)
+    container = old[0]["deploymentSpec"]["executors"]["exec-merge"]["container"]
+    container["resources"]["resourceMemoryLimit"] = "6144Mi"
+    del next(
+        part["dag"]["tasks"]["merge"]["inputs"]["parameters"]
+        for part in old[0]["components"].values()
+        if "merge" in part.get("dag", {}).get("tasks", {})
+    )["memory_limit"]
+    assert words(old, LINE) == (
+        "line\n  step exit-handler-1/tune-and-publish/merge: memory limit is plan.merge_memory, was 6144Mi"
+    )
+
+
 def test_the_compilers_own_names_are_no_news(documents: Build) -> None:
     old, new = documents("line"), documents("line")
     text = json.dumps(new).replace("comp-gate", "comp-gate-2").replace("exec-gate", "exec-gate-2")

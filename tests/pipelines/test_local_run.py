@@ -20,15 +20,17 @@ from components.common.code import code_digest, dependency_digest
 from components.common.environment import load_environment
 from components.common.errors import HeadraceError, UsageError
 from components.common.ledger import Ledger
+from components.common.recipes import Recipe
 from components.common.step import step
 from components.common.store import open_store
 from components.data.ingest.component import ingest
 from components.data.parse.component import parse
+from components.planning.plan.component import plan
 from pipelines.compile import local_image
 from pipelines.display import Display
 from pipelines.line import usage
 from pipelines.local_run import PipelineRun, StepRun, run_pipeline, when_stopped
-from pipelines.pods import watched
+from pipelines.pods import furnish, watched
 
 
 @dsl.pipeline(name="two-steps")
@@ -68,6 +70,18 @@ def conditional() -> None:
 def told(reading: dict, environment: dict) -> None:
     with watched("prepare_data", environment, ""):
         ingest(options=reading, environment=environment)
+
+
+@step("data")
+def merge():
+    print("merged")
+
+
+@dsl.pipeline(name="sized")
+def sized(recipe: dict, environment: dict) -> None:
+    parts = plan(options=recipe, environment=environment).outputs
+    merge()
+    furnish(parts)
 
 
 class Line:
@@ -130,6 +144,12 @@ def test_what_was_done_is_reused_and_what_was_damaged_is_made_anew(line: Line, t
     assert "1 out" in shown
     assert list(temporary.iterdir()) == []
     assert handlers == [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
+
+
+def test_a_step_whose_pod_s_size_comes_from_the_run_runs_here_too(line: Line) -> None:
+    place = line.environment.model_dump(mode="json")
+    finished = line.run(sized, recipe=Recipe().parameter(), environment=place)
+    assert {step.name: step.state for step in finished.steps} == {"plan": "done", "merge": "done"}
 
 
 def test_damaged_metrics_of_a_reused_step_stop_nothing(line: Line) -> None:

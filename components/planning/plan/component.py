@@ -39,6 +39,18 @@ def plan(
         ("batch_tolerations", list),
         ("experiment_nodes", dict),
         ("experiment_tolerations", list),
+        ("fetch_cpu", str),
+        ("fetch_memory", str),
+        ("tune_cpu", str),
+        ("tune_memory", str),
+        ("tune_accelerator", str),
+        ("tune_accelerators", str),
+        ("merge_cpu", str),
+        ("merge_memory", str),
+        ("benchmark_cpu", str),
+        ("benchmark_memory", str),
+        ("benchmark_accelerator", str),
+        ("benchmark_accelerators", str),
     ],
 ):
     """Check the recipe and hand each step only its own part of it and of the environment.

@@ -31,11 +31,11 @@ def run(recipe: Path, options: Recipe, context: Context) -> Outcome:
 
 
 def split(recipe: Mapping[str, Any], environment: Mapping[str, Any]) -> tuple[Any, ...]:
-    """Return each step's options by name, and where it works and on which nodes.
+    """Return each step's options by name, where it works, on which nodes and how large its pod is.
 
     The registered model also learns which recipe made it, and the analysis which service was published. Steps that only
-    make artifacts get the part of the environment that artifacts depend on; the pools stand beside it, because where a
-    pod runs changes no result.
+    make artifacts get the part of the environment that artifacts depend on; pools and sizes stand beside it, because
+    where a pod runs changes no result. Kubeflow reads sizes from text.
     """
     checked = check_recipe(recipe, "recipe")
     place = Environment.model_validate(environment)
@@ -46,4 +46,6 @@ def split(recipe: Mapping[str, Any], environment: Mapping[str, Any]) -> tuple[An
     for name in ("batch", "experiment"):
         pool = getattr(place.pools, name).model_dump(mode="json")
         steps[f"{name}_nodes"], steps[f"{name}_tolerations"] = pool["node_selector"], pool["tolerations"]
+    for name, size in place.sizes:
+        steps |= {f"{name}_{field}": str(value) for field, value in size}
     return namedtuple("Parts", steps)(**steps)
