@@ -12,7 +12,7 @@ from typing import Any
 
 from kubernetes.utils import parse_quantity
 
-from components.common.environment import Environment, Pool
+from components.common.environment import Accelerated, Environment, Pool
 from components.common.errors import HeadraceError
 from components.common.recipes import Recipe, load_recipe
 from components.release.manifest import API_VERSION
@@ -484,7 +484,12 @@ def _nodes(facts: Facts) -> Iterator[Finding]:
     elif offering:
         yield _good(f"{sum(map(_gpus, offering))} GPUs on {len(offering)} nodes")
     else:
-        yield _unsure(f"no node offers {GPU} now", "models are tuned and served on CPU, unless a pool scales from zero")
+        sizes = facts.environment.sizes
+        asking = [name for name, size in sizes if isinstance(size, Accelerated) and size.accelerators]
+        without = "models are tuned and served on CPU"
+        if asking:
+            without = f"sizes gives {' and '.join(asking)} some: it stays pending"
+        yield _unsure(f"no node offers {GPU} now", f"{without}, unless a pool scales from zero")
 
 
 def _pool(name: str, pool: Pool, nodes: Sequence[Any]) -> Finding:

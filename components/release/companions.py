@@ -150,10 +150,13 @@ def _network(service: Manifest, options: Publish, environment: Environment) -> M
             {"ports": [{"protocol": "TCP", "port": port}], "to": [{"ipBlock": {"cidr": cidr}}]}
             for cidr, port in _METADATA
         ]
+    ingress: Manifest = {"from": [{"namespaceSelector": {"matchLabels": {_NAMESPACE: name}}} for name in callers]}
+    if environment.serving.mode != "knative":  # whose proxy stands before the model server, on ports of its own
+        ingress["ports"] = [{"protocol": "TCP", "port": options.probes.port}]
     return {
         "podSelector": _pods(service),
         "policyTypes": ["Ingress", "Egress"],
-        "ingress": [{"from": [{"namespaceSelector": {"matchLabels": {_NAMESPACE: name}}} for name in callers]}],
+        "ingress": [ingress],
         "egress": egress,
     }
 

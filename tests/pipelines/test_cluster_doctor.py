@@ -15,11 +15,22 @@ import yaml
 from kubernetes import client, config
 from typer.testing import CliRunner
 
-from components.common.environment import Environment, Kubeflow, Notify, Policy, Pool, Pools, Serving, Toleration
+from components.common.environment import (
+    Accelerated,
+    Environment,
+    Kubeflow,
+    Notify,
+    Policy,
+    Pool,
+    Pools,
+    Serving,
+    Sizes,
+    Toleration,
+)
 from components.common.ledger import canonical
 from pipelines import cluster_doctor
 from pipelines.cli import app
-from pipelines.cluster_facts import CONFIGURATION, CONTROLLER, Answer, Api, Facts, Permission, gather
+from pipelines.cluster_facts import CONFIGURATION, CONTROLLER, NODES, Answer, Api, Facts, Permission, gather
 from pipelines.doctor import Finding, Mark
 
 SERVING, PIPELINES = "doctor-serving", "doctor-pipelines"
@@ -586,6 +597,18 @@ def test_judgement_needs_no_cluster(furnished: Cluster, place: Environment) -> N
     assert bad(skew=75.0) == ["this machine's clock is 75 s ahead of the API server's"]
     assert bad(skew=-75.0) == ["this machine's clock is 75 s behind the API server's"]
     assert bad(store="403 no access") == [f"store {place.store}: 403 no access"]
+    without = {**facts.answers, NODES: Answer(200, {"items": []})}
+    hungry = place.model_copy(update={"sizes": Sizes(tune=Accelerated(accelerators=1))})
+    told = [
+        finding.fix
+        for one in (place, hungry)
+        for finding in cluster_doctor.judge(dataclasses.replace(facts, environment=one, answers=without))
+        if finding.what == "no node offers nvidia.com/gpu now"
+    ]
+    assert told == [
+        "models are tuned and served on CPU, unless a pool scales from zero",
+        "sizes gives tune some: it stays pending, unless a pool scales from zero",
+    ]
     cloud = place.model_copy(update={"store": "gs://bucket/x"})
     path = in_(PIPELINES, "serviceaccounts", "data")
     bare = copy.deepcopy(facts.answers[path])

@@ -52,6 +52,8 @@ def test_only_gateway_and_monitoring_may_call() -> None:
         "component": "predictor",
     }
     assert callers(spec) == ["kserve", "monitoring"]
+    assert [rule["ports"] for rule in spec["ingress"]] == [[{"protocol": "TCP", "port": OPTIONS.probes.port}]]
+    assert "ports" not in policy(mode="knative")["ingress"][0], "Knative's proxy listens where it likes"
     assert callers(policy(mode="knative")) == ["knative-serving", "kserve", "monitoring"]
     assert callers(policy(prometheus="https://metrics.example.com")) == ["kserve"]
     extra = Publish(name="chat", network=Network(ingress_namespaces=["envoy-gateway-system"]))
