@@ -86,7 +86,7 @@ def shell(project: Path, kubeconfig: Path, tmp_path: Path) -> Any:
     return run
 
 
-class Cluster(threading.Thread):
+class Kubeflow(threading.Thread):
     """Kubeflow as the tests play it: of a run that is submitted, the last step is done for real."""
 
     def __init__(self, state: State, folder: Path) -> None:
@@ -126,7 +126,7 @@ class Cluster(threading.Thread):
 
 @contextmanager
 def played(state: State, api: client.ApiClient, namespace: str, folder: Path) -> Iterator[None]:
-    model, kubeflow = StandardModel(), Cluster(state, folder)
+    model, kubeflow = StandardModel(), Kubeflow(state, folder)
     with Controller(api, namespace, {"assistant": model}):
         kubeflow.start()
         try:
