@@ -26,6 +26,10 @@ SHARED = {"kubeconfig": "cluster", "tiny": "model"}
 """What is dear to set up, and the name of the tests that one process runs to have it once."""
 
 
+API_SERVER = pytest.StashKey[Path]()
+"""Folder of the Kubernetes API server that runs, with the numbers of its processes."""
+
+
 @pytest.hookimpl(tryfirst=True)  # before xdist reads the marks
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Among several processes: a file goes to one of them, and the longest ones go first."""
@@ -47,6 +51,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     )
     for item, group in groups.items():
         item.add_marker(pytest.mark.xdist_group(group))
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
+    """Among several processes: after the last test that asks it, the API server ends, which is never idle."""
+    asks, goes_on = ("kubeconfig" in getattr(test, "fixturenames", ()) for test in (item, nextitem))
+    if hasattr(item.config, "workerinput") and asks and not goes_on:
+        _kill(item.config.stash.get(API_SERVER, None))
 
 
 settings.register_profile("machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -92,7 +104,7 @@ def api(environment: Environment) -> client.CustomObjectsApi:
 
 
 @pytest.fixture(scope="session")
-def kubeconfig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def kubeconfig(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config) -> Iterator[Path]:
     """A real Kubernetes API server with the CRDs of KServe and its neighbours, and no controllers.
 
     Looked for in KUBEBUILDER_ASSETS, as controller-runtime does, and in `shared/kubernetes` beside a checkout.
@@ -103,14 +115,19 @@ def kubeconfig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     missing = [tool for tool in ("etcd", "kubectl", "openssl", "xz") if not shutil.which(tool)]
     if start is None or missing:
         pytest.skip(f"no Kubernetes API server: {', '.join(missing) or 'set KUBEBUILDER_ASSETS'}; try `make tools`")
-    folder = tmp_path_factory.mktemp("kubernetes")
+    pytestconfig.stash[API_SERVER] = folder = tmp_path_factory.mktemp("kubernetes")
     started = subprocess.run([start, folder], capture_output=True, text=True, check=False)
     try:
         assert started.returncode == 0, started.stderr
         yield Path(started.stdout.strip())
     finally:
-        for file in folder.glob("*.pid"):
-            os.kill(int(file.read_text()), signal.SIGKILL)
+        _kill(folder)
+
+
+def _kill(folder: Path | None) -> None:
+    for file in folder.glob("*.pid") if folder else ():
+        os.kill(int(file.read_text()), signal.SIGKILL)
+        file.unlink()
 
 
 @pytest.fixture

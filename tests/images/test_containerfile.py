@@ -8,7 +8,6 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -177,13 +176,9 @@ def test_the_image_is_the_same_each_time_and_holds_what_its_steps_need_and_no_mo
     lines = ["[global]", PIP_MARK, *(f"{key} = {value}" for key, value in pip_settings().items())]
     configuration.write_text("\n".join(lines))
 
-    def build(name: str) -> tuple[Buildah, str]:
-        buildah = Buildah(scratch / name, base)
-        return buildah, buildah.build(IMAGE, configuration)
-
-    with ThreadPoolExecutor() as pool:
-        (buildah, image), (_, again) = pool.map(build, ("one", "two"))
-    assert image == again
+    buildah = Buildah(scratch, base)
+    image = buildah.build(IMAGE, configuration)
+    assert buildah.build(IMAGE, configuration) == image
     inspected = json.loads(buildah("inspect", "--type", "image", image))
     container = buildah("from", image)
     root = Path(buildah("mount", container))
