@@ -5,6 +5,7 @@ the more specific one and wins, whatever the weights are.
 """
 
 import copy
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,6 +17,9 @@ PIN = "x-headrace-revision"
 
 GROUP = "x-headrace-group"
 """Request header that says which revision a user keeps: `stable` or `candidate`."""
+
+HEADER = re.compile(r"[A-Za-z0-9][-A-Za-z0-9]*")
+"""Name of a request header that may name a user."""
 
 BY_GROUP = f"header {GROUP}"
 """The one assignment that a cluster's gateway can make sticky."""

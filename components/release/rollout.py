@@ -23,7 +23,7 @@ class State(StrEnum):
     """What is wanted is not observed yet."""
     CANARY = "canary"
     """The candidate serves its share."""
-    ROLLED_BACK = "rolled back"
+    STANDING_BY = "standing by"
     """The candidate runs and gets no traffic."""
 
 
@@ -76,7 +76,7 @@ class Rollout:
             return State.CHANGING
         if not self.candidate:
             return State.SETTLED
-        return State.CANARY if self.wanted else State.ROLLED_BACK
+        return State.CANARY if self.wanted else State.STANDING_BY
 
     @property
     def strategy(self) -> str:

@@ -15,7 +15,7 @@ from components.release.diagnose import explain
 from components.release.manifest import DEPLOYMENT_MODE, Manifest, inherited
 from components.release.notes import INTRODUCING, edited, note, noted, unless_same
 from components.release.observed import View, in_knative_mode, in_standard_mode, on_plane
-from components.release.pins import BY_GROUP, GROUP, pin_route, pin_route_name
+from components.release.pins import BY_GROUP, GROUP, HEADER, PIN, pin_route, pin_route_name
 from components.release.rollout import Rollout
 
 _POLL_SECONDS = 0.02
@@ -243,7 +243,10 @@ class Steps:
         rollout = self.status()
         if rollout.candidate:
             return rollout
-        back = f", or roll back to {rollout.previous}, which makes one" if rollout.previous else ""
+        back = ""
+        if rollout.previous:
+            keeps = "" if self._mode == "knative" else f" and keeps {rollout.stable} as one"
+            back = f", or use `headrace rollout rollback`, which returns to {rollout.previous}{keeps}"
         raise HeadraceError(f"{self.service} has no candidate {purpose}; publish a model first{back}")
 
     def _make_room(self, seen: Manifest, new: Manifest) -> None:
@@ -289,7 +292,13 @@ class Steps:
     def _check_assignment(self, assignment: str, percent: int) -> None:
         if not 1 <= percent <= 99 and assignment:
             raise UsageError(f"{percent} %: an A/B test needs users on both sides, from 1 to 99")
-        if not assignment or self._mode == "plane":
+        if not assignment:
+            return
+        header = assignment.removeprefix("header ")
+        if not HEADER.fullmatch(header) or header == PIN:
+            why = "names a revision already" if header == PIN else "is no name of a request header"
+            raise UsageError(f"--by-header {header!r} {why}; take the one that names the user, such as x-user")
+        if self._mode == "plane":
             return
         if self._mode == "knative":
             raise UsageError(

@@ -11,12 +11,13 @@ from starlette.routing import Route
 
 from components.release.manifest import API_VERSION, KIND, violations
 from components.release.notes import ASSIGNMENT, note
+from components.release.pins import HEADER
 from serving.plane.manifests import Manifests, Refused, merge
 from serving.plane.predictors import Runtimes, threads
 from serving.plane.reconcile import Manifest, Service
 from serving.plane.supervisor import Supervisor
 
-_ASSIGNMENT = re.compile(r"cookie|header [A-Za-z0-9][-A-Za-z0-9]*")
+_ASSIGNMENT = re.compile(f"cookie|header {HEADER.pattern}")
 _COLLECTION = f"/apis/{API_VERSION}/namespaces/{{namespace}}/inferenceservices"
 
 

@@ -195,6 +195,8 @@ class Analysis:
     def _judge(self, look: Look, point: Point) -> Verdict:
         if point.against >= self.log_abort - _ROUNDING:
             worst = max(point.standings, key=lambda standing: max(standing.worse, standing.breach))
+            if worst.worse >= worst.breach:
+                worst = self._signals[worst.name].at_its_worst()
             return Verdict(Action.ABORT, 0, f"{describe(worst)}: {odds(point.against)} that it is worse")
         below = [step for step in self._options.steps if step < 100]
         passed = sum(step <= look.share for step in below)
@@ -310,9 +312,16 @@ class _Comparison:
                 past[cell] = past.get(cell, 0.0) + value
 
     def standing(self) -> Standing:
-        """Say how it stands."""
+        """Say how it stands, at the quantile that a promotion is about."""
+        return self._standing_at(self._quantile)
+
+    def at_its_worst(self) -> Standing:
+        """Say how it stands, at the quantile with the most evidence against the candidate."""
+        return self._standing_at(self._quantiles[int(np.argmax(self._worse.log))] if self._quantiles else 0.0)
+
+    def _standing_at(self, quantile: float) -> Standing:
         guide = _sum([cells for cells in (self._history, self._past["stable"]) if cells])
-        found = self._thresholds(guide, self._past["candidate"], self._past["stable"], (self._quantile,))
+        found = self._thresholds(guide, self._past["candidate"], self._past["stable"], (quantile,))
         threshold = found[0] if found else ""
         counts = {role: self._count(cells, threshold) for role, cells in self._past.items()}
         return Standing(

@@ -372,7 +372,8 @@ def analyse_here(environment: Environment, options: Progress, console: Console, 
     conclusion = finished.conclusion
     if finished.location:
         console.print(f"report: {finished.location.removeprefix('file://')}", highlight=False, soft_wrap=True)
-    sentence = f"{finished.service}: {conclusion.ending}: {conclusion.reason}"
+    ending = "nothing to do" if conclusion.ending == Ending.NOTHING else conclusion.ending
+    sentence = f"{finished.service}: {ending}: {conclusion.reason}"
     if conclusion.ending in (Ending.ABORTED, Ending.HELD):
         raise GateHold(sentence)
     console.print(sentence, highlight=False, soft_wrap=True)

@@ -122,7 +122,7 @@ def test_publish_promote_and_roll_back_under_load(
         assert rollout.status() == before, "the same models again: nothing changes"
 
         halted = rollout.rollback()
-        assert (halted.state, halted.stable, halted.candidate, halted.observed) == (State.ROLLED_BACK, old, new, 0)
+        assert (halted.state, halted.stable, halted.candidate, halted.observed) == (State.STANDING_BY, old, new, 0)
         assert split(environment, name) == {old: REQUESTS}
         assert rollout.rollback() == halted, "pressed twice"
 
@@ -133,7 +133,7 @@ def test_publish_promote_and_roll_back_under_load(
         assert rollout.promote() == done, "pressed twice"
 
         back = rollout.rollback()
-        assert (back.state, back.stable, back.candidate, back.previous) == (State.ROLLED_BACK, old, new, "")
+        assert (back.state, back.stable, back.candidate, back.previous) == (State.STANDING_BY, old, new, "")
         assert split(environment, name) == {old: REQUESTS}
         assert rollout.rollback() == back, "pressed twice"
 
@@ -174,7 +174,7 @@ def test_a_model_that_does_not_start_is_reported_and_leaves_the_old_one_serving(
     rollout = connect(environment, name)
     assert rollout.status().observed == 0
     assert split(environment, name) == {old: REQUESTS}
-    assert rollout.rollback().state == State.ROLLED_BACK
+    assert rollout.rollback().state == State.STANDING_BY
     with pytest.raises(HeadraceError, match="does not become ready"):
         rollout.promote()
     assert split(environment, name) == {old: REQUESTS}
@@ -205,9 +205,14 @@ def test_what_cannot_be_done_is_said(environment: Environment, publish: Callable
         rollout.rollback()
     with pytest.raises(UsageError, match="101 %: a share is from 0 to 100"):
         rollout.set_percent(101)
+    publish("2", percent=0)
     with pytest.raises(UsageError, match="0 %: an A/B test needs users on both sides"):
-        publish("2", percent=0)
         rollout.assign("cookie", 0)
+    with pytest.raises(UsageError, match="'x user:' is no name of a request header"):
+        rollout.assign("header x user:", 50)
+    with pytest.raises(UsageError, match=f"{PIN!r} names a revision already"):
+        rollout.assign(f"header {PIN}", 50)
+    assert rollout.status().assignment == ""
 
 
 def test_a_plane_that_does_not_run_is_named(environment_at: Callable[[Path], Environment], tmp_path: Path) -> None:
@@ -237,16 +242,17 @@ def test_the_command_rolls_out(
     assert "paused" not in command("resume")
     assert f"{new} 100 %" in command("switch")
     assert command("switch").startswith("nothing to do: ")
-    assert "(rolled back)" in command("switch", "--back")
+    assert "(standing by)" in command("switch", "--back")
     assert "A/B test: users are kept by cookie" in command("ab", "start", "--by-cookie", "--percent", "30")
     assert command("ab", "start", "--by-cookie", "--percent", "30").startswith("nothing to do: ")
     assert "A/B" not in command("ab", "stop")
     assert command("ab", "stop").startswith("nothing to do: ")
-    assert "(rolled back)" in command("rollback")
+    assert "(standing by)" in command("rollback")
     assert command("rollback").startswith("nothing to do: ")
     assert command("promote") == f"{name}: {new} 100 % (settled)\n  rollback returns to {old}\n"
     assert command("promote").startswith("nothing to do: ")
-    with pytest.raises(HeadraceError, match=f"publish a model first, or roll back to {old}, which makes one"):
+    back = f"or use `headrace rollout rollback`, which returns to {old} and keeps {new} as one"
+    with pytest.raises(HeadraceError, match=back):
         command("set", "5")
     unclear = CliRunner().invoke(rollout_app, ["ab", "start", "--service", name])
     assert (unclear.exit_code, "--by-header NAME or --by-cookie" in unclear.output) == (2, True)
@@ -367,7 +373,7 @@ def status(**shares: int) -> dict[str, Any]:
         ({**service("a"), "status": status(a=90, b=10)}, State.CHANGING),
         ({**service("a", b=10), "status": status(a=90, b=10)}, State.CANARY),
         ({**service("a", b=10), "status": status(a=95, b=5)}, State.CHANGING),
-        ({**service("a", b=0), "status": status(a=100, b=0)}, State.ROLLED_BACK),
+        ({**service("a", b=0), "status": status(a=100, b=0)}, State.STANDING_BY),
         (service("a"), State.CHANGING),
     ],
 )

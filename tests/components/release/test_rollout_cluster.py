@@ -92,7 +92,7 @@ def test_standard_canaries_follow_each_other_and_every_command_may_be_repeated(
     assert (first.state, first.stable) == (State.SETTLED, "r1")
     canary = rollout.introduce(revision("r2", namespace), 10)
     assert (canary.stable, canary.candidate, canary.observed) == ("r1", "r2", 10)
-    assert rollout.rollback().state == State.ROLLED_BACK
+    assert rollout.rollback().state == State.STANDING_BY
     assert rollout.introduce(revision("r2", namespace), 10).observed == 0, "an aborted candidate stays aborted"
     on_top = rollout.introduce(revision("r3", namespace), 50)
     assert (on_top.stable, on_top.candidate, on_top.observed) == ("r1", "r3", 50)
@@ -102,7 +102,7 @@ def test_standard_canaries_follow_each_other_and_every_command_may_be_repeated(
     assert standard.smallest["r1"] == 3, "whoever takes the requests back finds all of the stable revision there"
     assert where(rollout.promote()) == where(done)
     back = rollout.rollback()
-    assert (back.state, back.stable, back.candidate) == (State.ROLLED_BACK, "r1", "r3")
+    assert (back.state, back.stable, back.candidate) == (State.STANDING_BY, "r1", "r3")
     assert where(rollout.rollback()) == where(back)
     # r2 was aborted at 10 %, and nothing after that gave it a request.
     assert standard.served == {"r1", "r2", "r3"}
@@ -117,7 +117,7 @@ def test_knative_canaries_follow_each_other_and_every_command_may_be_repeated(
     canary = rollout.introduce(revision("r2", namespace, "Knative"), 10)
     assert (canary.stable, canary.candidate, canary.observed) == ("r1", "r2", 10)
     assert canary.pin == "address http://latest-chat-predictor.example.com"
-    assert rollout.rollback().state == State.ROLLED_BACK
+    assert rollout.rollback().state == State.STANDING_BY
     assert rollout.introduce(revision("r2", namespace, "Knative"), 10).observed == 0
     knative.served.clear()
     on_top = rollout.introduce(revision("r3", namespace, "Knative"), 50)

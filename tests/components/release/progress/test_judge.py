@@ -1,5 +1,6 @@
 """Verdicts are a function of the looks: who is aborted, who climbs, who is held, and what a restart changes."""
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -23,8 +24,16 @@ def only(**signals: Any) -> Signals:
 class Traffic:
     """Counters of two revisions as they would be read, with real randomness and a fixed seed."""
 
-    def __init__(self, stable: float = 0.01, candidate: float = 0.01, slower: float = 1.0, seed: int = 0) -> None:
+    def __init__(
+        self,
+        stable: float = 0.01,
+        candidate: float = 0.01,
+        slower: float = 1.0,
+        seed: int = 0,
+        spread: float = 0.5,
+    ) -> None:
         self.rates = {"old": stable, "new": candidate}
+        self.spread = {"old": 0.5, "new": spread}
         self.slower = {"old": 1.0, "new": slower}
         self.random = np.random.default_rng(seed)
         self.errors = {name: {"trials": 0.0, "failures": 0.0} for name in self.rates}
@@ -37,7 +46,7 @@ class Traffic:
         for name, number in (("new", dealt), ("old", requests - dealt)):
             self.errors[name]["trials"] += number
             self.errors[name]["failures"] += self.random.binomial(number, self.rates[name])
-            seconds = self.random.lognormal(-0.7, 0.5, number) * self.slower[name]
+            seconds = self.random.lognormal(-0.7, self.spread[name], number) * self.slower[name]
             for bound in self.seconds[name]:
                 self.seconds[name][bound] += float((seconds <= float(bound)).sum())
 
@@ -103,6 +112,14 @@ def test_a_worse_candidate_is_aborted_and_the_reason_says_by_what(traffic: Traff
     assert (analysis.verdict.action, analysis.verdict.share) == (Action.ABORT, 0)
     assert analysis.verdict.reason.startswith(says)
     assert analysis.points[-1].requests < 1200
+
+
+def test_the_reason_is_given_at_the_quantile_where_the_candidate_is_worse() -> None:
+    analysis = play(Traffic(slower=1.5, spread=0.05), Progress(signals=only(latency={}), min_seconds_per_step=600))
+    assert analysis.verdict.action == Action.ABORT
+    said = re.search(r"above (\S+) s (\S+) % of .* stable (\S+) %", analysis.verdict.reason)
+    assert said and float(said[2]) > float(said[3]), "it is better beyond stable's p95, and slower at the median"
+    assert float(said[1]) < analysis.points[-1].standings[0].threshold
 
 
 def test_a_candidate_that_fails_only_later_is_still_caught() -> None:

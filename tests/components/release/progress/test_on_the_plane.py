@@ -170,7 +170,8 @@ def test_the_command(stage: Stage, tmp_path: Path) -> None:
     environment.write_text(yaml.safe_dump(stage.environment.model_dump()))
     command = ["progress", "--service", NAME, "--environment", str(environment), "--watch"]
     nothing = CliRunner().invoke(rollout_app, command, catch_exceptions=False)
-    assert nothing.exit_code == 0 and "there is no candidate" in nothing.stdout
+    assert nothing.exit_code == 0 and nothing.stdout.startswith(f"{NAME}: nothing to do: ")
+    assert "there is no candidate" in nothing.stdout
     with Load(stage.environment):
         stage.introduce("broken", errors=1.0, seconds=0.01)
         said = CliRunner().invoke(rollout_app, command)
