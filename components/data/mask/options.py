@@ -6,14 +6,14 @@ from pydantic import Field
 
 from components.common.options import Options
 
-Kind = Literal["email", "resident_number", "card", "phone", "ip"]
+Kind = Literal["email", "resident_number", "business_number", "driving_licence", "card", "phone", "ip", "secret"]
 
 
 class Mask(Options):
     """Which personal data is masked."""
 
     kinds: list[Kind] = Field(
-        ["email", "resident_number", "card", "phone", "ip"],
+        ["email", "resident_number", "business_number", "driving_licence", "card", "phone", "ip", "secret"],
         description="Kinds of personal data to mask.",
     )
     keep_examples: bool = Field(

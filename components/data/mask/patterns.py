@@ -163,6 +163,8 @@ def _international(match: re.Match[bytes], shadow: bytes) -> str:
     digits = _digits(match).removeprefix("00")
     groups = re.findall(rb"[0-9]+", match[0])
     separators = re.sub(rb"[0-9+]", b"", match[0])
+    if re.search(rb"[0-9][.-]$", shadow[max(0, match.start() - 2) : match.start()]):  # 124-81-00998 120
+        return ""
     if not _whole(match, shadow) or not _parentheses(match[0]) or not 8 <= len(digits) <= 15:
         return ""
     if not separators and (match[0].startswith(b"00") or len(digits) < 10):
@@ -227,6 +229,51 @@ def has_resident_checksum(digits: str) -> bool:
     )
     shift = 13 if digits[6] in "5678" else 11
     return (shift - weighted % 11) % 10 == int(digits[12])
+
+
+# Korean business registration numbers and driving licences -------------------------------------------
+
+_BUSINESS = rb"[1-9][0-9]{2}-[0-9]{2}-[0-9]{5}"
+_LICENCE = rb"(?:1[1-9]|2[0-8])-[0-9]{2}-[0-9]{6}-[0-9]{2}"  # the office that gave it, year, number, check digits
+
+
+def _alone(match: re.Match[bytes], shadow: bytes) -> bool:
+    """Tell a number with hyphens from a part of a longer one, such as an ISBN or an order number."""
+    before, after = shadow[max(0, match.start() - 2) : match.start()], shadow[match.end() : match.end() + 2]
+    return not (re.search(rb"[0-9A-Za-z_][.-]$|[_/]$", before) or re.match(rb"[0-9A-Za-z_]|[.-][0-9A-Za-z]", after))
+
+
+def _business(match: re.Match[bytes], shadow: bytes) -> str:
+    digits = _digits(match)
+    return digits if _alone(match, shadow) and has_business_checksum(digits) else ""
+
+
+def has_business_checksum(digits: str) -> bool:
+    """Verify the check digit of a Korean business registration number."""
+    total = sum(int(digit) * weight for digit, weight in zip(digits, (1, 3, 7, 1, 3, 7, 1, 3, 5), strict=False))
+    return (10 - (total + int(digits[8]) * 5 // 10) % 10) % 10 == int(digits[9])
+
+
+def _licence(match: re.Match[bytes], shadow: bytes) -> str:
+    return _digits(match) if _alone(match, shadow) else ""
+
+
+# Secrets ---------------------------------------------------------------------------------------------
+
+_SECRET = (
+    rb"(?:A(?:KI|SI)A[0-9A-Z]{16}|gh[pousr]_[A-Za-z0-9]{36,255}|github_pat_[A-Za-z0-9_]{40,255}"
+    rb"|glpat-[A-Za-z0-9_-]{20,64}|xox[abprs]-[A-Za-z0-9-]{20,255}|[sr]k_live_[A-Za-z0-9]{16,255}"
+    rb"|AIza[A-Za-z0-9_-]{35}|hf_[A-Za-z0-9]{34}|npm_[A-Za-z0-9]{36}|pypi-AgEIcHlwaS5vcmc[A-Za-z0-9_-]{50,255}"
+    rb"|SG\.[A-Za-z0-9_-]{22}\.[A-Za-z0-9_-]{43}|sk-(?:proj-|ant-)?[A-Za-z0-9_-]{32,255})"
+)
+_PLACEHOLDER = 10
+"""Fewer different characters than this behind the prefix are no key but its picture (`ghp_xxxxxxxx…`)."""
+
+
+def _secret(match: re.Match[bytes], shadow: bytes) -> str:
+    token = match[0].decode("ascii")
+    varied = len(set(token[4:])) >= _PLACEHOLDER and any(character.isdigit() for character in token[4:])
+    return token if varied and not re.match(rb"[0-9A-Za-z_]", shadow[match.end() :]) else ""
 
 
 # Payment cards ---------------------------------------------------------------------------------------
@@ -296,8 +343,11 @@ def _ipv6(match: re.Match[bytes], shadow: bytes) -> str:
 # All together ----------------------------------------------------------------------------------------
 
 _DETECTORS = (
+    _Detector("secret", _SECRET, _secret),
     _Detector("email", _EMAIL, _email),
     _Detector("resident_number", _RESIDENT, _resident, joined=True),
+    _Detector("driving_licence", _LICENCE, _licence, joined=True),
+    _Detector("business_number", _BUSINESS, _business, joined=True),
     _Detector("card", _CARD, _card, joined=True),
     _Detector("phone", _MOBILE, _mobile, joined=True),
     _Detector("phone", _LANDLINE, _landline),
@@ -339,6 +389,8 @@ _EXAMPLE_NETWORKS = [
 def _is_example(kind: Kind, canonical: str) -> bool:
     if kind == "email":
         return bool(_EXAMPLE_DOMAINS.fullmatch(canonical.rpartition("@")[2]))
+    if kind == "secret":
+        return canonical.endswith("EXAMPLE")  # as in the documentation of Amazon Web Services
     if kind == "ip":
         address = ipaddress.ip_address(canonical)
         return any(address in network for network in _EXAMPLE_NETWORKS if network.version == address.version)

@@ -20,9 +20,12 @@ from components.data.mask.patterns import find
 LABELS: dict[Kind, str] = {
     "email": "EMAIL",
     "resident_number": "RESIDENT_NUMBER",
+    "business_number": "BUSINESS_NUMBER",
+    "driving_licence": "DRIVING_LICENCE",
     "card": "CARD",
     "phone": "PHONE",
     "ip": "IP",
+    "secret": "SECRET",
 }
 ROWS = 500
 _MASK = re.compile(rf"\[({'|'.join(LABELS.values())})_(\d{{1,9}})\]")

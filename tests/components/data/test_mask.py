@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from components.common.documents import part_files, read_table, text_revision
 from components.common.step import Context
 from components.data.mask.options import Mask
-from components.data.mask.patterns import find, has_luhn_checksum, has_resident_checksum
+from components.data.mask.patterns import find, has_business_checksum, has_luhn_checksum, has_resident_checksum
 from components.data.mask.personal import Masker, run
 from pipelines.single import run_single
 
@@ -49,6 +49,10 @@ def mask(text: str, **options) -> str:
         ("2001:4860:4860::8888 fe80::1ff:fe23:4567:890a%eth0", "[IP_1] [IP_2]%eth0"),
         ("2024-11-24 010-1234-5678", "2024-11-24 [PHONE_1]"),
         ("a@b.io b@b.io a@b.io A@B.io", "[EMAIL_1] [EMAIL_2] [EMAIL_1] [EMAIL_1]"),
+        ("사업자등록번호 124-81-00998입니다", "사업자등록번호 [BUSINESS_NUMBER_1]입니다"),
+        ("운전면허11-19-123456-01로", "운전면허[DRIVING_LICENCE_1]로"),
+        ("key=" + "AKIA" + "Z7QK3M2XW5TB9RJP", "key=[SECRET_1]"),
+        ("토큰은 " + "ghp_" + "a1B2c3D4e5F6g7H8i9J0k1L2m3N4o5P6q7R8입니다", "토큰은 [SECRET_1]입니다"),
         ("[EMAIL_7] and a@b.io", "[EMAIL_7] and [EMAIL_8]"),
     ],
 )
@@ -70,6 +74,9 @@ def test_found_and_masked_whole(text, masked):
         "DFARS 252.227-7013, https://doi.org/10.1111/0081-1750.00098, 256-512-1024-2048",
         "lodash@4.17.21 icon@2x.png @decorator.foo a@b git@github.com:org/repo.git x @ self.weight",
         "01010101010 010-12-345 1588-1234 2026-11-24 10:20:30",
+        "124-81-00997 978-124-81-00998 124-81-00998-1 29-19-123456-01 11-19-123456-01-2 PO-124-81-00998",
+        "ghp_xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx AKIAIOSFODNN7EXAMPLE sk-learn",
+        "sk-proj-your-api-key-goes-in-this-place-here",
         "[EMAIL_1] [PHONE_12] [RESIDENT_NUMBER_3]",
     ],
 )
@@ -163,6 +170,8 @@ def test_words_without_numbers_and_at_signs_are_never_touched(text):
 def test_checksums_of_published_numbers():
     assert has_luhn_checksum("4111111111111111")
     assert not has_luhn_checksum("4111111111111112")
+    assert has_business_checksum("1248100998")
+    assert not has_business_checksum("1248100997")
     assert has_resident_checksum("8001011234560")
     assert not has_resident_checksum("8001011234561")
 
