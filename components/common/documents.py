@@ -122,12 +122,12 @@ def with_text(table: pa.Table, text: Sequence[str] | pa.Array | pa.ChunkedArray)
 
 
 def part_files(path: Path) -> list[Path]:
-    """List the parts of an artifact of documents in order.
+    """List the parts of an artifact of documents in order, or of the artifacts that a step's shards wrote into it.
 
     Raises:
         HeadraceError: There are none.
     """
-    parts = sorted(path.glob("part-*.parquet"))
+    parts = sorted(path.glob("part-*.parquet")) or sorted(path.glob("*/part-*.parquet"))
     if not parts:
         raise HeadraceError(f"{path} holds no documents (no part-*.parquet); run the step that makes it first")
     return parts
@@ -145,14 +145,23 @@ def read_batches(path: Path, columns: Sequence[str] | None = None, rows: int = B
         HeadraceError: A part cannot be read or has another schema version.
     """
     for part in part_files(path):
-        try:
-            file = pq.ParquetFile(part)
-        except (pa.ArrowInvalid, OSError) as error:
-            raise HeadraceError(f"{part} is not readable Parquet ({error}); make it again or restore it") from error
-        version = (file.schema_arrow.metadata or {}).get(b"headrace.schema", b"none").decode()
-        if version != SCHEMA_VERSION:
-            raise HeadraceError(f"{part} has document schema {version}, this version reads {SCHEMA_VERSION}")
-        yield from file.iter_batches(batch_size=rows, columns=list(columns) if columns is not None else None)
+        yield from read_part(part, columns, rows)
+
+
+def read_part(part: Path, columns: Sequence[str] | None = None, rows: int = BATCH_ROWS) -> Iterator[pa.RecordBatch]:
+    """Stream one part of an artifact of documents.
+
+    Raises:
+        HeadraceError: It cannot be read or has another schema version.
+    """
+    try:
+        file = pq.ParquetFile(part)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise HeadraceError(f"{part} is not readable Parquet ({error}); make it again or restore it") from error
+    version = (file.schema_arrow.metadata or {}).get(b"headrace.schema", b"none").decode()
+    if version != SCHEMA_VERSION:
+        raise HeadraceError(f"{part} has document schema {version}, this version reads {SCHEMA_VERSION}")
+    yield from file.iter_batches(batch_size=rows, columns=list(columns) if columns is not None else None)
 
 
 def read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:

@@ -13,8 +13,9 @@ from datasketch import MinHash, MinHashLSH
 from components.common.documents import DocumentWriter, new_document
 from components.common.environment import Environment
 from components.common.step import Context
-from components.data.deduplicate.minhash import bands_and_rows, cluster
+from components.data.deduplicate.minhash import cluster
 from components.data.deduplicate.options import Deduplicate
+from components.data.deduplicate.stages import bands_and_rows
 
 WORD = re.compile(r"[\u1100-\u11ff\u3040-\u31ff\u3400-\u9fff\uac00-\ud7ff]|\w+")
 

@@ -16,6 +16,8 @@ _BYTES = numba.types.Array(numba.uint8, 1, "C", readonly=True)
 _WORDS = numba.types.Array(numba.uint16, 1, "C", readonly=True)
 _OFFSETS = numba.types.Array(numba.int64, 1, "C", readonly=True)
 _HASHES = numba.types.Array(numba.uint64, 1, "C", readonly=True)
+_ROWS = numba.types.Array(numba.uint32, 1, "C", readonly=True)
+_FLAGS = numba.types.Array(numba.boolean, 1, "C", readonly=True)
 
 _SEPARATOR, _LETTER, _IDEOGRAPH = 0, 1, 2
 _IDEOGRAPHS = (
@@ -229,18 +231,24 @@ def _root(parents, node):  # type: ignore[no-untyped-def]
     return node
 
 
-@compiled(numba.int64(_HASHES, _OFFSETS, _HASHES, _OFFSETS, _OFFSETS, numba.float64, numba.int64, numba.int64[::1]))
-def _link(keys, order, shingles, starts, lengths, threshold, window, parents):  # type: ignore[no-untyped-def]
+@compiled(numba.void(_ROWS, _FLAGS, numba.int64[::1]))
+def _join(rows, opens, parents):  # type: ignore[no-untyped-def]
+    for position in range(len(rows)):
+        if not opens[position]:
+            left, right = _root(parents, rows[position - 1]), _root(parents, rows[position])
+            parents[max(left, right)] = min(left, right)
+
+
+@compiled(numba.int64(_ROWS, _FLAGS, _HASHES, _OFFSETS, _OFFSETS, numba.float64, numba.int64, numba.int64[::1]))
+def _link(rows, opens, shingles, starts, lengths, threshold, window, parents):  # type: ignore[no-untyped-def]
     compared = 0
     first = 0
-    for position in range(len(order)):
-        if keys[order[position]] != keys[order[first]]:
+    for position in range(len(rows)):
+        if opens[position]:
             first = position
-        if keys[order[position]] == 0:
-            continue
-        right = order[position]
+        right = rows[position]
         for earlier in range(max(first, position - window), position):
-            left = order[earlier]
+            left = rows[earlier]
             left_root, right_root = _root(parents, left), _root(parents, right)
             if left_root == right_root:
                 continue
@@ -298,8 +306,20 @@ def shingle_sets(data: np.ndarray, offsets: np.ndarray, size: int, seed: int) ->
     return room[:total], counts
 
 
+def join(rows: np.ndarray, opens: np.ndarray, parents: np.ndarray) -> None:
+    """Connect the members of each group.
+
+    Args:
+        rows: Members of all groups, one group after the other.
+        opens: Where a group begins.
+        parents: Union-find forest, changed in place; a root is the smallest index of its tree.
+    """
+    _join(rows, opens, parents)
+
+
 def link(
-    keys: np.ndarray,
+    rows: np.ndarray,
+    opens: np.ndarray,
     shingles: np.ndarray,
     starts: np.ndarray,
     lengths: np.ndarray,
@@ -307,22 +327,29 @@ def link(
     window: int,
     parents: np.ndarray,
 ) -> int:
-    """Join the documents that share a band key and whose shingle sets are alike enough.
+    """Connect the members of each group whose shingle sets are alike enough.
 
     Args:
-        keys: One band's key of each document; 0 for none.
+        rows: Members of all groups, one group after the other.
+        opens: Where a group begins.
         shingles: Sorted shingle sets, one after the other.
-        starts: Where the set of each document begins.
-        lengths: Size of the set of each document.
+        starts: Where the set of each row begins.
+        lengths: Size of the set of each row.
         threshold: Least Jaccard similarity.
-        window: A document is compared with at most so many of those before it that share its key.
-        parents: Union-find forest, changed in place; a root is the smallest index of its tree.
+        window: A member is compared with at most so many of those before it in its group.
+        parents: Union-find forest, changed in place.
 
     Returns:
         The number of comparisons made.
     """
-    order = np.argsort(keys, kind="stable")
-    return int(_link(keys, order, shingles, starts, lengths, threshold, window, parents))
+    return int(_link(rows, opens, shingles, starts, lengths, threshold, window, parents))
+
+
+def flatten(parents: np.ndarray) -> np.ndarray:
+    """Return the root of every node."""
+    while (parents != (above := parents[parents])).any():
+        parents = above
+    return parents
 
 
 def _seed(seed: int) -> np.uint64:

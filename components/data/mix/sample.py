@@ -13,6 +13,7 @@ from components.common.step import Context, Outcome
 from components.data.mix.options import Mix
 from components.data.mix.plan import Plan, plan
 from components.data.reasons import Reason
+from components.data.scatter import scatter
 
 TOKENS = r"[\p{Han}\p{Hangul}\p{Hiragana}\p{Katakana}]|[^\s\p{Han}\p{Hangul}\p{Hiragana}\p{Katakana}]+"
 """What counts as a token: a run without white space; a Chinese, Japanese or Korean character is one of its own."""
@@ -91,13 +92,7 @@ def _survey(documents: Path, by: str, context: Context) -> tuple[list[str], list
 def _random_keys(ids: list[str], seed: int) -> np.ndarray:
     """A random number for each document that depends on its id and the seed alone, so a sample outlives additions."""
     drawn = np.random.SeedSequence(seed).generate_state(1, np.uint64)[0]
-    return _scramble(np.fromiter((int(name[:16], 16) for name in ids), np.uint64, len(ids)) ^ drawn)
-
-
-def _scramble(values: np.ndarray) -> np.ndarray:
-    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return values ^ (values >> np.uint64(31))
+    return scatter(np.fromiter((int(name[:16], 16) for name in ids), np.uint64, len(ids)) ^ drawn)
 
 
 def _draw(tokens: np.ndarray, target: float) -> np.ndarray:
@@ -118,7 +113,7 @@ def _write(documents: Path, mixed: Path, copies: np.ndarray, order: np.ndarray, 
     total = int(copies.sum())
     rows = np.repeat(np.arange(len(copies)), copies)
     repeat = np.arange(total) - np.repeat(np.cumsum(copies) - copies, copies)
-    keys = _scramble(order[rows] + (repeat.astype(np.uint64) + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15))
+    keys = scatter(order[rows] + (repeat.astype(np.uint64) + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15))
     place = np.empty(total, np.int64)
     place[np.lexsort((repeat, rows, keys))] = np.arange(total)
     buckets = max(1, -(-total // ROWS_PER_PART))

@@ -16,11 +16,15 @@ from hypothesis import strategies as st
 
 from components.common.documents import part_files, read_table
 from components.common.environment import Environment
+from components.common.errors import HeadraceError, UsageError
 from components.common.ledger import artifact_files
 from components.common.step import Context
-from components.data.deduplicate import kernel
-from components.data.deduplicate.minhash import bands_and_rows, cluster
+from components.common.store import open_store, upload_tree
+from components.data.deduplicate import kernel, stages
+from components.data.deduplicate.corpus import Corpus
+from components.data.deduplicate.minhash import cluster
 from components.data.deduplicate.options import Deduplicate
+from components.data.deduplicate.stages import Job, bands_and_rows
 from pipelines.single import run_single
 
 WORD = re.compile(
@@ -204,3 +208,116 @@ def test_an_empty_corpus_stays_empty(written, environment: Environment, tmp_path
         "data/deduplicate", {"documents": written([])}, {"unique": tmp_path / "unique"}, {}, environment
     )
     assert metrics["records_out"] == 0 and read_table(tmp_path / "unique").num_rows == 0
+
+
+def in_shards(documents: Path, options: Deduplicate, environment: Environment, folder: Path, shards: int) -> list[str]:
+    """Each stage shard by shard through `headrace step`, as a cluster would spread them; the urls that stay."""
+
+    def each(outputs: str, inputs: dict[str, Path], count: int) -> Path:
+        for shard in range(count):
+            told = {**options.model_dump(mode="json"), "shard": shard, "shards": count}
+            run_single("data/deduplicate", inputs, {outputs: folder / outputs / f"{shard:02}"}, told, environment)
+        return folder / outputs
+
+    signatures = each("signatures", {"documents": documents}, shards)
+    buckets = each("buckets", {"signatures": signatures}, max(1, shards - 1))
+    clusters = each("clusters", {"documents": documents, "signatures": signatures, "buckets": buckets}, shards)
+    unique = each("unique", {"documents": documents, "clusters": clusters}, shards)
+    return read_table(unique)["url"].to_pylist()
+
+
+def bilingual(document, draw: random.Random, number: int) -> list[dict]:
+    """Documents with exact and near duplicates among them, licences and qualities that differ."""
+    korean = "이 펌프는 매년 점검해야 하며 밸브를 먼저 잠그고 전원을 끈 다음 필터를 교체합니다 "
+    rows = []
+    for at in range(number):
+        base = draw.randrange(number // 3)
+        text = " ".join(f"word{base}of{place} text" for place in range(60)) if base % 2 else f"{korean}{base} " * 4
+        text = edited(text, draw.choice([0, 0, 0.01, 0.03]), draw)
+        fields = {
+            "license": draw.choice(["MIT", "CC0-1.0", "GPL-3.0-only", ""]),
+            "metadata": {"quality": draw.choice(["0.2", "0.9", "1.0"])},
+        }
+        rows.append(document(text, str(at), **fields))
+    return rows
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_the_number_of_shards_changes_nothing(
+    written, document, environment: Environment, tmp_path: Path, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("components.data.deduplicate.stages.PARTITION_BYTES", 2_000)
+    documents = written(bilingual(document, random.Random(seed), 150))
+    options = Deduplicate(seed=seed)
+    run_single(
+        "data/deduplicate", {"documents": documents}, {"unique": tmp_path / "whole"}, {"seed": seed}, environment
+    )
+    whole = read_table(tmp_path / "whole")["url"].to_pylist()
+    assert 20 < len(whole) < 120
+    for shards in (1, 2, 7):
+        assert in_shards(documents, options, environment, tmp_path / str(shards), shards) == whole
+
+
+def test_a_shard_that_is_there_is_not_made_again_and_a_missing_one_is_named(
+    written, document, environment: Environment, tmp_path: Path
+) -> None:
+    documents = written(bilingual(document, random.Random(3), 30))
+    corpus = Corpus.of(documents, [], open_store(environment.store), tmp_path)
+    job = Job(corpus, Deduplicate(), Context("data/deduplicate", environment))
+    stages.sign(job, tmp_path / "work", 0, 2)
+    file = next((tmp_path / "work").iterdir())
+    made = file.stat()
+    stages.sign(job, tmp_path / "work", 0, 2)
+    assert file.stat().st_ino == made.st_ino
+    with pytest.raises(HeadraceError, match="shard 1 of 2 is missing from signatures"):
+        stages.bucket(tmp_path / "work", tmp_path / "work")
+    other = Job(corpus, Deduplicate(shingle=3), job.context)
+    stages.sign(other, tmp_path / "work", 1, 2)
+    with pytest.raises(HeadraceError, match="different documents or options"):
+        stages.bucket(tmp_path / "work", tmp_path / "work")
+
+
+@pytest.mark.parametrize(
+    ("prefer", "kept"),
+    [(["license", "quality", "length"], "free"), (["quality", "license"], "good"), (["length"], "long")],
+)
+def test_the_recipe_says_which_document_of_a_cluster_stays(
+    written, document, environment: Environment, tmp_path: Path, prefer: list[str], kept: str
+) -> None:
+    rows = [
+        document(STORY + " a", "free", license="CC0-1.0", metadata={"quality": "0.3"}),
+        document(STORY + " bb", "good", license="MIT", metadata={"quality": "0.9"}),
+        document(STORY + " and a longer end", "long", license="GPL-3.0-only", metadata={"quality": "0.3"}),
+    ]
+    options = {"prefer": prefer}
+    run_single("data/deduplicate", {"documents": written(rows)}, {"unique": tmp_path / "out"}, options, environment)
+    assert read_table(tmp_path / "out")["url"].to_pylist() == [kept]
+
+
+def test_what_an_earlier_version_has_is_dropped_or_marked(
+    written, document, environment: Environment, tmp_path: Path
+) -> None:
+    old = [document(STORY, "old"), document("One page that has not changed since, all ten words.", "same")]
+    version = f"datasets/pumps/{'a' * 64}"
+    upload_tree(open_store(environment.store), written(old), version, last="part-00000.parquet")
+    new = [
+        document("One page that has not changed since, all ten words.", "again"),
+        document(STORY + " with an end", "edited"),
+        document(STORY + " with an end.", "twin"),
+        document("A page that nobody has seen before today, in any version.", "new"),
+    ]
+    documents = written(new)
+    kept = {}
+    for seen in ("drop", "mark"):
+        out, options = tmp_path / seen, {"earlier": [version], "seen": seen}
+        metrics = run_single("data/deduplicate", {"documents": documents}, {"unique": out}, options, environment)
+        kept[seen] = {row["url"]: dict(row["metadata"]) for row in read_table(out).to_pylist()}
+        assert metrics["records_in"] == 4 and metrics["records_out"] == len(kept[seen])
+        assert metrics["dropped_seen_before"] == (3 if seen == "drop" else 0)
+    assert kept["drop"] == {"new": {}}
+    assert kept["mark"] == {"again": {"seen_in": version}, "twin": {"seen_in": version}, "new": {}}
+    assert "seen before" in (tmp_path / "drop.html").read_text("utf-8")
+    with pytest.raises(UsageError, match=r"has no datasets/pumps/b"):
+        cluster(
+            documents, Deduplicate(earlier=[f"datasets/pumps/{'b' * 64}"]), Context("data/deduplicate", environment)
+        )
