@@ -23,7 +23,7 @@ from components.data.deduplicate import kernel
 from components.data.deduplicate.corpus import Corpus, numbers
 from components.data.deduplicate.options import Deduplicate
 from components.data.deduplicate.shards import Shards, is_done, shard_file, write_shard
-from components.data.licenses import is_permitted
+from components.data.licenses import objection
 from components.data.reasons import Reason
 from components.data.scatter import scatter
 from components.data.screen.options import PERMISSIVE
@@ -236,9 +236,9 @@ def license_conditions(expression: str) -> int:
     """Rank a licence by what it asks: 0 nothing, 1 to be named, 2 more than that, 3 unknown."""
     if not expression:
         return 3
-    if is_permitted(expression, UNCONDITIONAL):
+    if not objection(expression, UNCONDITIONAL):
         return 0
-    return 1 if is_permitted(expression, frozenset(PERMISSIVE)) else 2
+    return 2 if objection(expression, PERMISSIVE) else 1
 
 
 def _partitions(connected: np.ndarray, lengths: np.ndarray, mine: np.ndarray) -> np.ndarray:
