@@ -49,7 +49,11 @@ SCHEMA = pa.schema(
 """Arrow schema of a document; the meaning of each column is in the project's design, the names are its contract."""
 
 ROWS_PER_PART = 50_000
+BYTES_PER_PART = 256 * 2**20
+"""Arrow bytes after which a part ends before it has all its rows: what a step may have to hold at once."""
 BATCH_ROWS = 4_096
+BATCH_BYTES = 64 * 2**20
+"""Arrow bytes that a row group holds at most, unless a single document is larger."""
 _DEFAULTS: dict[str, Any] = {
     "messages": [],
     "kind": "prose",
@@ -194,6 +198,7 @@ class DocumentWriter:
         self._rows_per_part = rows_per_part
         self._pending: list[pa.Table] = []
         self._pending_rows = 0
+        self._pending_bytes = 0
         self._parts = 0
 
     def write(self, documents: pa.Table | pa.RecordBatch | Iterable[Mapping[str, Any]]) -> None:
@@ -204,11 +209,12 @@ class DocumentWriter:
         self.rows += table.num_rows
         self._pending.append(table)
         self._pending_rows += table.num_rows
-        while self._pending_rows >= self._rows_per_part:
+        self._pending_bytes += table.nbytes
+        while self._pending_rows >= self._rows_per_part or self._pending_bytes >= BYTES_PER_PART:
             merged = pa.concat_tables(self._pending)
             self._write_part(merged.slice(0, self._rows_per_part))
-            self._pending = [merged.slice(self._rows_per_part)]
-            self._pending_rows -= self._rows_per_part
+            rest = merged.slice(self._rows_per_part)
+            self._pending, self._pending_rows, self._pending_bytes = [rest], rest.num_rows, rest.nbytes
 
     def close(self) -> None:
         """Write what is pending."""
@@ -241,6 +247,7 @@ class DocumentWriter:
         final = self.path / f"part-{self._parts:05d}.parquet"
         temporary = final.with_suffix(".partial")
         table = table.replace_schema_metadata(SCHEMA.metadata)
-        pq.write_table(table, temporary, compression="zstd", row_group_size=BATCH_ROWS)
+        fitting = table.num_rows * BATCH_BYTES // max(1, table.nbytes)
+        pq.write_table(table, temporary, compression="zstd", row_group_size=max(1, min(BATCH_ROWS, fitting)))
         temporary.rename(final)
         self._parts += 1

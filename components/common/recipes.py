@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
+from components.common.documents import CONFIDENTIALITY
 from components.common.errors import UsageError
 from components.common.ledger import canonical, sha256
 from components.common.options import Options, read_yaml
@@ -25,7 +26,7 @@ from components.data.mask.options import Mask
 from components.data.mix.options import Mix
 from components.data.parse.options import Parse
 from components.data.screen.options import Screen
-from components.data.sources import Source, declare, load_sources
+from components.data.sources import Confidentiality, Source, declare, load_sources
 from components.evaluation.benchmark.options import Benchmark
 from components.evaluation.gate.options import Gate
 from components.model.fetch.options import Fetch
@@ -41,6 +42,9 @@ RECIPES = Path(__file__).parents[2] / "pipelines" / "recipes"
 class Data(Options):
     """From sources to a dataset version."""
 
+    max_confidentiality: Confidentiality = Field(
+        "internal", description="Ceiling of the run: what is more confidential goes no further than its source."
+    )
     ingest: Ingest = Field(default=Ingest(), description="What to read.")
     parse: Parse = Field(default=Parse(), description="Text with its structure kept.")
     screen: Screen = Field(default=Screen(), description="What may be used at all.")
@@ -49,6 +53,27 @@ class Data(Options):
     deduplicate: Deduplicate = Field(default=Deduplicate(), description="Exact and near duplicates.")
     mix: Mix = Field(default=Mix(), description="The weight of each group.")
     card: Card = Field(default=Card(), description="The dataset version.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_ceiling(cls, values: Any) -> Any:
+        """Hand the ceiling to the steps that enforce it; they may be stricter, never laxer."""
+        if not isinstance(values, Mapping):
+            return values
+        ceiling = values.get("max_confidentiality", cls.model_fields["max_confidentiality"].default)
+        if ceiling not in CONFIDENTIALITY:
+            return values
+        handed = {}
+        for step in ("ingest", "screen"):
+            options = values.get(step, {})
+            if isinstance(options, Mapping):
+                own = options.get("max_confidentiality", ceiling)
+                if own in CONFIDENTIALITY and CONFIDENTIALITY.index(own) > CONFIDENTIALITY.index(ceiling):
+                    raise ValueError(
+                        f"{step}.max_confidentiality is {own}, above the ceiling {ceiling}; raise max_confidentiality"
+                    )
+                handed[step] = {**options, "max_confidentiality": own}
+        return {**values, **handed}
 
 
 class Model(Options):

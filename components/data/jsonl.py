@@ -1,4 +1,4 @@
-"""JSON Lines as documents: one object a line, with at least `text`."""
+"""Records as documents: JSON Lines, one object a line, or rows of Parquet; each with at least `text`."""
 
 import datetime
 import difflib
@@ -6,7 +6,10 @@ import json
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from components.common.documents import BATCH_ROWS, CONFIDENTIALITY, KINDS, PII, DocumentWriter, new_document
 from components.common.errors import HeadraceError, UsageError
@@ -30,8 +33,18 @@ FIELDS = (
 _CHOICES = {"kind": KINDS, "confidentiality": CONFIDENTIALITY, "pii": PII}
 
 
+RECORD_BYTES = 16 * 2**20
+"""Longest record that is read, in bytes, unless a recipe says otherwise."""
+BATCH = 64
+"""Rows of Parquet decoded at once: few, because a small file may hold very long values."""
+
+
 class LineError(HeadraceError):
-    """A line that is not a document; the message names file, line and field."""
+    """A record that is not a document; the message names file, line and field, and quotes nothing."""
+
+
+class LineTooLong(LineError):
+    """A record longer than is read."""
 
 
 def import_jsonl(file: Path, directory: Path, source: Source) -> int:
@@ -72,12 +85,29 @@ def import_jsonl(file: Path, directory: Path, source: Source) -> int:
     return writer.rows
 
 
-def read_jsonl(file: Path, source: Source) -> Iterator[dict[str, Any]]:
+def read_jsonl(file: Path, source: Source, most: int = RECORD_BYTES) -> Iterator[dict[str, Any]]:
     """Read documents from a JSON Lines file; blank lines are allowed.
 
     Raises:
         UsageError: The file cannot be opened.
         LineError: A line is wrong.
+    """
+    for found in scan_jsonl(file, source, most):
+        if isinstance(found, LineError):
+            raise found
+        yield found
+
+
+def scan_jsonl(file: Path, source: Source, most: int = RECORD_BYTES) -> Iterator[dict[str, Any] | LineError]:
+    """Read documents from a JSON Lines file, a wrong line as the error it is.
+
+    Args:
+        file: JSON Lines, UTF-8.
+        source: The declaration the documents belong to.
+        most: Bytes of the longest line; the rest of a longer one is skipped without being held.
+
+    Raises:
+        UsageError: The file cannot be opened.
     """
     try:
         modified = datetime.datetime.fromtimestamp(int(file.stat().st_mtime), datetime.UTC)
@@ -85,11 +115,68 @@ def read_jsonl(file: Path, source: Source) -> Iterator[dict[str, Any]]:
     except OSError as error:
         raise UsageError(f"{file}: cannot be read ({error.strerror})") from error
     with stream:
-        for number, line in enumerate(stream, 1):
-            if line.strip():
-                yield _document(
-                    _object(line, f"{file}, line {number}"), f"{file}, line {number}", number, modified, source
-                )
+        for number, line in enumerate(bounded_lines(stream, most), 1):
+            where = f"{file}, line {number}"
+            if line is None:
+                yield LineTooLong(f"{where}: is longer than {most:,} bytes; split it")
+            elif line.strip():
+                try:
+                    yield as_document(_object(line, where), where, f"line-{number}", modified, source)
+                except LineError as error:
+                    yield error
+
+
+def bounded_lines(stream: IO[bytes], most: int) -> Iterator[bytes | None]:
+    """Yield lines with their ends, None for a line longer than `most` bytes: never more than that is in memory."""
+    while line := stream.readline(most + 1):
+        if len(line) <= most:
+            yield line
+            continue
+        while line and not line.endswith(b"\n"):
+            line = stream.readline(most + 1)
+        yield None
+
+
+def scan_parquet(file: Path, source: Source, most: int = RECORD_BYTES) -> Iterator[dict[str, Any] | LineError]:
+    """Read documents from a Parquet file whose columns are `FIELDS`; a wrong row is yielded as the error it is.
+
+    Raises:
+        LineError: The file is no Parquet, or breaks off.
+    """
+    modified = datetime.datetime.fromtimestamp(int(file.stat().st_mtime), datetime.UTC)
+    number = 0
+    try:
+        with pq.ParquetFile(file) as opened:
+            if "text" not in opened.schema_arrow.names:
+                raise LineError(f"{file}: has no text column; name it so")
+            for batch in opened.iter_batches(batch_size=BATCH):
+                for row in batch.to_pylist():
+                    number += 1
+                    where = f"{file}, row {number}"
+                    given = {field: _plain_value(value) for field, value in row.items() if value is not None}
+                    if sum(len(value) for value in given.values() if isinstance(value, str)) > most:
+                        yield LineTooLong(f"{where}: is longer than {most:,} bytes; split it")
+                        continue
+                    try:
+                        yield as_document(given, where, f"row-{number}", modified, source)
+                    except LineError as error:
+                        yield error
+    except (pa.ArrowException, UnicodeDecodeError, OSError, MemoryError) as error:
+        after = f" after row {number}" if number else ""
+        raise LineError(f"{file}: is not readable Parquet{after} ({_first_line(error)})") from error
+
+
+def _plain_value(value: Any) -> Any:
+    """Give a value as JSON would: times as text, maps as objects."""
+    if isinstance(value, datetime.datetime):
+        return value.isoformat()
+    if isinstance(value, list) and value and all(isinstance(item, tuple) and len(item) == 2 for item in value):
+        return dict(value)
+    return value
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:120]
 
 
 def _object(line: bytes, where: str) -> dict[str, Any]:
@@ -108,24 +195,40 @@ def _object(line: bytes, where: str) -> dict[str, Any]:
     return row
 
 
-def _document(
-    row: dict[str, Any], where: str, number: int, modified: datetime.datetime, source: Source
+def as_document(
+    row: dict[str, Any], where: str, address: str, modified: datetime.datetime, source: Source
 ) -> dict[str, Any]:
+    """Make a document of a record.
+
+    Args:
+        row: Values by field, see `FIELDS`.
+        where: What to call the record in messages.
+        address: Its address in the source if it gives no `url`.
+        modified: When it was retrieved if it does not say.
+        source: The declaration it belongs to.
+
+    Raises:
+        LineError: A field is missing, unknown or wrong.
+    """
+
     def wrong(field: str, problem: str) -> LineError:
         return LineError(f"{where}: {field}: {problem}")
 
     for field, value in row.items():
         if field not in FIELDS:
             near = difflib.get_close_matches(field, FIELDS, 1)
-            raise wrong(field, f"did you mean {near[0]}?" if near else "is no field of a document; put it in metadata")
+            fix = f"did you mean {near[0]}?" if near else "is no field of a document; put it in metadata"
+            raise wrong(_printable(field), fix)
         if field in _CHOICES and value not in _CHOICES[field]:
-            raise wrong(field, f"is {value!r}; use one of {', '.join(_CHOICES[field])}")
+            raise wrong(field, f"is none of {', '.join(_CHOICES[field])}")
         if field not in ("messages", "metadata") and not isinstance(value, str):
-            raise wrong(field, f"is {json.dumps(value)[:40]}, not a string")
+            raise wrong(field, f"is {_JSON_TYPES.get(type(value), type(value).__name__)}, not a string")
         try:
             json.dumps(value, ensure_ascii=False).encode()
         except UnicodeEncodeError as error:
             raise wrong(field, "holds half of a surrogate pair, which no text does") from error
+        except (TypeError, ValueError) as error:
+            raise wrong(field, "holds what JSON cannot say") from error
     if not row.get("text", "").strip():
         raise wrong("text", "is missing" if "text" not in row else "is empty")
 
@@ -147,8 +250,8 @@ def _document(
     title = {"title": row["title"]} if "title" in row else {}
     return new_document(
         source=source.id,
-        url=row.get("url") or f"line-{number}",
-        text=row["text"],
+        url=row.get("url") or address,
+        text=one_newline(row["text"]),
         retrieved_at=_instant(row["retrieved_at"], wrong) if "retrieved_at" in row else modified,
         kind=row.get("kind") or (source.kind if source.kind != "auto" else "dialogue" if messages else "prose"),
         domain=row.get("domain", ""),
@@ -161,9 +264,28 @@ def _document(
     )
 
 
+_JSON_TYPES = {
+    type(None): "null",
+    bool: "a boolean",
+    int: "a number",
+    float: "a number",
+    list: "a list",
+    dict: "an object",
+}
+
+
+def one_newline(text: str) -> str:
+    """Write every line end, of whatever system, as one newline."""
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def _printable(field: str) -> str:
+    return field.encode("utf-8", "backslashreplace").decode()[:40]
+
+
 def _instant(value: str, wrong: Callable[[str, str], LineError]) -> datetime.datetime:
     try:
         instant = datetime.datetime.fromisoformat(value)
         return (instant if instant.tzinfo else instant.replace(tzinfo=datetime.UTC)).astimezone(datetime.UTC)
     except (ValueError, OverflowError) as error:
-        raise wrong("retrieved_at", f"is {value!r}, not an ISO 8601 time") from error
+        raise wrong("retrieved_at", "is no ISO 8601 time") from error

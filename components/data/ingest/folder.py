@@ -1,67 +1,17 @@
-"""Reads a folder: files of text, code, tables and JSON Lines, or documents imported earlier."""
+"""Reads a folder: files of any kind that `read_file` knows, or documents imported earlier."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
-from components.common.documents import new_document, part_files, read_batches
-from components.common.errors import UsageError
-from components.data.ingest.items import Skipped, Unread, modified_at, read_text
+import pyarrow as pa
+
+from components.common.documents import part_files, read_part
+from components.common.errors import HeadraceError, UsageError
+from components.data.ingest.files import File, read_file
+from components.data.ingest.items import Found, Skipped, Unread, modified_at
 from components.data.ingest.options import Ingest
-from components.data.jsonl import LineError, read_jsonl
-from components.data.licenses import declared_license
 from components.data.sources import Source
-
-FORMATS = {
-    ".csv": ("table", "csv"),
-    ".tsv": ("table", "tsv"),
-    ".htm": ("prose", "html"),
-    ".html": ("prose", "html"),
-    ".xhtml": ("prose", "html"),
-    ".markdown": ("prose", "markdown"),
-    ".md": ("prose", "markdown"),
-    ".rst": ("prose", "rst"),
-    ".text": ("prose", "text"),
-    ".txt": ("prose", "text"),
-    ".log": ("log", "text"),
-}
-"""Kind and format of a document by the file's extension; code has its own table."""
-
-LANGUAGES = {
-    ".bash": "shell",
-    ".c": "c",
-    ".cc": "c++",
-    ".cpp": "c++",
-    ".cs": "c#",
-    ".css": "css",
-    ".cu": "cuda",
-    ".go": "go",
-    ".h": "c",
-    ".hpp": "c++",
-    ".java": "java",
-    ".js": "javascript",
-    ".kt": "kotlin",
-    ".lua": "lua",
-    ".php": "php",
-    ".pl": "perl",
-    ".proto": "protobuf",
-    ".py": "python",
-    ".pyi": "python",
-    ".r": "r",
-    ".rb": "ruby",
-    ".rs": "rust",
-    ".scala": "scala",
-    ".sh": "shell",
-    ".sql": "sql",
-    ".swift": "swift",
-    ".toml": "toml",
-    ".ts": "typescript",
-    ".tsx": "typescript",
-    ".yaml": "yaml",
-    ".yml": "yaml",
-}
-_PLAIN_NAMES = {"readme", "license", "licence", "copying", "changelog", "notice", "authors", "contributing"}
 
 
 class Folder:
@@ -74,7 +24,6 @@ class Folder:
 
     def __init__(self, source: Source, options: Ingest) -> None:
         self._source = source
-        self._license = declared_license(source)
         self._options = options
         self._root = folder_of(source)
         self._files = list_files(self._root)
@@ -87,61 +36,19 @@ class Folder:
         """Yield paths, sizes and times."""
         return _file_states(self._root, self._files)
 
-    def read(self) -> Iterator[list[dict[str, Any] | Skipped]]:
+    def read(self) -> Iterator[Iterable[Found]]:
         """Yield each file's documents, by path."""
         for path in self._files:
             name = path.relative_to(self._root).as_posix()
             if name != printable(name):
                 yield [Skipped(Unread.UNREADABLE, printable(name), "its name is not UTF-8; rename it")]
-            else:
-                yield self._read(path, name)
-
-    def _read(self, path: Path, name: str) -> list[dict[str, Any] | Skipped]:
-        suffix = path.suffix.lower()
-        if suffix in (".jsonl", ".ndjson"):
-            return self._read_lines(path, name)
-        if suffix in LANGUAGES:
-            kind, form = "code", "code"
-        elif suffix in FORMATS:
-            kind, form = FORMATS[suffix]
-        elif not suffix and name.rpartition("/")[2].lower() in _PLAIN_NAMES:
-            kind, form = "prose", "text"
-        else:
-            return [Skipped(Unread.UNSUPPORTED, name, suffix or "no extension")]
-        text = read_text(path, name, self._options.max_file_bytes)
-        if isinstance(text, Skipped):
-            return [text]
-        source = self._source
-        metadata = {**source.tags, "format": form, "license_stated": self._license, "path": name}
-        if form == "code":
-            metadata["code_language"] = LANGUAGES[suffix]
-        document = new_document(
-            source=source.id,
-            url=name,
-            text=text,
-            retrieved_at=modified_at(path),
-            kind=kind if source.kind == "auto" else source.kind,
-            license=self._license,
-            confidentiality=source.confidentiality,
-            pii=source.pii,
-            metadata=metadata,
-        )
-        return [document]
-
-    def _read_lines(self, path: Path, name: str) -> list[dict[str, Any] | Skipped]:
-        made: list[dict[str, Any] | Skipped] = []
-        try:
-            for row in read_jsonl(path, self._source):
-                url = f"{name}#{row['url']}" if row["url"].startswith("line-") else row["url"]
-                fields = {field: row[field] for field in row if field not in ("id", "revision")}
-                made.append(new_document(**{**fields, "url": url}))
-        except LineError as error:
-            return [Skipped(Unread.MALFORMED, name, str(error).removeprefix(f"{path}, "))]
-        except UsageError as error:
-            return [Skipped(Unread.UNREADABLE, name, str(error).removeprefix(f"{path}: "))]
-        except OSError as error:
-            return [Skipped(Unread.UNREADABLE, name, error.strerror or type(error).__name__)]
-        return made or [Skipped(Unread.EMPTY, name)]
+                continue
+            try:
+                modified = modified_at(path)
+            except (OSError, OverflowError, ValueError) as error:
+                yield [Skipped(Unread.UNREADABLE, name, getattr(error, "strerror", "") or str(error))]
+                continue
+            yield read_file(File(path, name, modified), self._source, self._options)
 
 
 class Imported:
@@ -163,18 +70,27 @@ class Imported:
         """Yield paths, sizes and times of the parts."""
         return _file_states(self._root, part_files(self._root))
 
-    def read(self) -> Iterator[list[dict[str, Any] | Skipped]]:
-        """Yield batches of documents as they are."""
-        for batch in read_batches(self._root):
-            rows = batch.to_pylist()
-            for row in rows:
-                if row["source"] != self._source.id:
-                    raise UsageError(
-                        f"source {self._source.id}: {self._root} holds documents of source {row['source']}; "
-                        "declare them under that id"
-                    )
-                row["metadata"] = dict(row["metadata"])
-            yield rows
+    def read(self) -> Iterator[Iterable[Found]]:
+        """Yield each part's documents as they are."""
+        return map(self._read, part_files(self._root))
+
+    def _read(self, part: Path) -> Iterator[Found]:
+        try:
+            for batch in read_part(part):
+                for row in batch.to_pylist():
+                    if row["source"] != self._source.id:
+                        raise UsageError(
+                            f"source {self._source.id}: {self._root} holds documents of source {row['source']}; "
+                            "declare them under that id"
+                        )
+                    row["metadata"] = dict(row["metadata"])
+                    yield row
+        except UsageError:
+            raise
+        except HeadraceError as error:
+            yield Skipped(Unread.MALFORMED, part.name, str(error).removeprefix(f"{part} "))
+        except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+            yield Skipped(Unread.MALFORMED, part.name, str(error).partition("\n")[0][:120])
 
 
 def folder_of(source: Source) -> Path:

@@ -2,11 +2,12 @@
 
 import datetime
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from components.data.jsonl import one_newline
 from components.data.reasons import Reason
 
 
@@ -15,11 +16,16 @@ class Unread(Reason):
 
     UNREADABLE = "unreadable", "The file could not be opened or read."
     UNDECODABLE = "undecodable", "The bytes are no text in UTF-8, UTF-16 or a Korean encoding."
+    TOO_LARGE = "too_large", "The file or record is larger than the recipe takes."
+    MALFORMED = "malformed", "It breaks the rules of its format."
     UNSUPPORTED = "unsupported", "No reader is there for this kind of file."
-    TOO_LARGE = "too_large", "The file is larger than max_file_bytes."
-    MALFORMED = "malformed", "The file breaks the rules of its format."
     EMPTY = "empty", "There is no text in it."
     REPEATED = "repeated", "The same text at the same address of the same source was read before."
+    CONFIDENTIAL = "confidential", "It is more confidential than the recipe's ceiling; it was left where it is."
+
+
+QUARANTINED = frozenset({Unread.UNREADABLE, Unread.UNDECODABLE, Unread.TOO_LARGE, Unread.MALFORMED})
+"""Reasons that mean bad input; the others are what a source may well hold."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +37,10 @@ class Skipped:
     detail: str = ""
 
 
+Found = dict[str, Any] | Skipped
+"""A document (see `new_document`), or what was skipped."""
+
+
 class Reader(Protocol):
     """One way to read a source. A further kind of source is a further reader."""
 
@@ -40,8 +50,8 @@ class Reader(Protocol):
     def state(self) -> Iterator[str]:
         """Yield what changes when the source does, without reading it: names, versions, sizes, times."""
 
-    def read(self) -> Iterator[list[dict[str, Any] | Skipped]]:
-        """Yield documents (see `new_document`) and what was skipped: a list for each thing read, in a fixed order."""
+    def read(self) -> Iterator[Iterable[Found]]:
+        """Yield what is found in each thing, in a fixed order; a large thing is read while it is consumed."""
 
 
 def decode(data: bytes) -> str | None:
@@ -62,21 +72,29 @@ def decode(data: bytes) -> str | None:
             continue
         foreign = [character for character in text if ord(character) > 127]
         if encoding != "cp949" or sum("가" <= character <= "힣" for character in foreign) > 0.8 * len(foreign):
-            return text.replace("\r\n", "\n").replace("\r", "\n")
+            return one_newline(text)
     return None
 
 
-def read_text(path: Path, where: str, max_bytes: int) -> str | Skipped:
-    """Read a text file, or say why not."""
+def read_bytes(path: Path, where: str, max_bytes: int) -> bytes | Skipped:
+    """Read a regular file, or say why not."""
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
             return Skipped(Unread.UNREADABLE, where, "not a regular file")
         if status.st_size > max_bytes:
             return Skipped(Unread.TOO_LARGE, where, f"{status.st_size:,} bytes")
-        text = decode(path.read_bytes())
+        return path.read_bytes() or Skipped(Unread.EMPTY, where)
     except OSError as error:
         return Skipped(Unread.UNREADABLE, where, error.strerror or str(error))
+
+
+def read_text(path: Path, where: str, max_bytes: int) -> str | Skipped:
+    """Read a text file, or say why not."""
+    data = read_bytes(path, where, max_bytes)
+    if isinstance(data, Skipped):
+        return data
+    text = decode(data)
     if text is None:
         return Skipped(Unread.UNDECODABLE, where)
     return text if text.strip() else Skipped(Unread.EMPTY, where)

@@ -6,7 +6,7 @@ description, its metadata as a table, its licence files, and a sample of its Pyt
 
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from email.utils import getaddresses
 from fnmatch import fnmatchcase
 from importlib.metadata import Distribution, distributions
@@ -17,7 +17,7 @@ from packaging.requirements import InvalidRequirement, Requirement
 
 from components.common.documents import new_document
 from components.common.errors import UsageError
-from components.data.ingest.items import Skipped, modified_at, read_text
+from components.data.ingest.items import Found, Skipped, modified_at, read_text
 from components.data.ingest.options import Ingest
 from components.data.licenses import classifiers_to_spdx, declared_license, refine, to_spdx
 from components.data.sources import Source
@@ -54,7 +54,7 @@ class Packages:
             file = _metadata_file(distribution)
             yield f"{name} {distribution.version} {modified_at(file) if file else ''}"
 
-    def read(self) -> Iterator[list[dict[str, Any] | Skipped]]:
+    def read(self) -> Iterator[Iterable[Found]]:
         """Yield each distribution's documents, by name."""
         for name, distribution in self._found.items():
             yield read_package(name, distribution, self._source, self._options)
@@ -89,9 +89,7 @@ def _metadata_file(distribution: Distribution) -> Path | None:
     return next((Path(str(file.locate())) for file in files if file.name == "METADATA"), None)
 
 
-def read_package(
-    name: str, distribution: Distribution, source: Source, options: Ingest
-) -> list[dict[str, Any] | Skipped]:
+def read_package(name: str, distribution: Distribution, source: Source, options: Ingest) -> list[Found]:
     """Make the documents of one distribution: description, metadata, licences, code."""
     url = f"pkg:pypi/{name}@{distribution.version}"
     files = {file.as_posix(): Path(str(file.locate())) for file in distribution.files or []}
@@ -115,7 +113,7 @@ def read_package(
         metadata = {**tags, "item": item, "path": path, **metadata}
         return new_document(text=text, url=f"{url}#{path}", kind=kind, metadata=metadata, **common)
 
-    made: list[dict[str, Any] | Skipped] = []
+    made: list[Found] = []
     description = _header(distribution, "Description").strip()
     if description and description != "UNKNOWN":
         form = _description_format(distribution, description)

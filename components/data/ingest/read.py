@@ -2,21 +2,25 @@
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from components.common.documents import DocumentWriter
+from components.common.documents import CONFIDENTIALITY, DocumentWriter
 from components.common.errors import HeadraceError, UsageError
 from components.common.report import Report
 from components.common.step import Context, Outcome
 from components.data.ingest.folder import Folder, Imported, folder_of
-from components.data.ingest.items import Reader, Skipped, Unread
+from components.data.ingest.items import QUARANTINED, Found, Reader, Skipped, Unread
 from components.data.ingest.options import Ingest
 from components.data.ingest.packages import SCHEME, Packages
+from components.data.licenses import declared_license
+from components.data.quarantine import SHOWN, Quarantine
 from components.data.sources import Source
 
 ROWS = 1_000
+CHARACTERS = 16 * 2**20
+"""Rows, and characters, that are gathered before they are written."""
 
 
 def run(documents: Path, options: Ingest, context: Context) -> Outcome:
@@ -36,41 +40,59 @@ def run(documents: Path, options: Ingest, context: Context) -> Outcome:
     """
     if not options.sources:
         raise UsageError("no source is declared; add one to the recipe under data.ingest.sources")
-    readers = [(source, open_reader(source, options)) for source in options.sources]
+    allowed = [source for source in options.sources if not _is_above(source.confidentiality, options)]
+    readers = [(source, open_reader(source, options)) for source in allowed]
     total = sum(len(reader) for _, reader in readers)
-    tally = _Tally()
     done = 0
-    with DocumentWriter(documents) as writer:
+    with DocumentWriter(documents) as writer, Quarantine(documents, "ingest") as quarantine:
+        tally = _Tally(quarantine, options)
+        for source in options.sources:
+            if source not in allowed:
+                tally.skip(source, Skipped(Unread.CONFIDENTIAL, "the whole source"))
         pending: list[dict[str, Any]] = []
+        held = 0
         for source, reader in readers:
-            for items in reader.read():
-                pending += tally.count(items, source, options.stop_on_unreadable)
-                if len(pending) >= ROWS:
-                    writer.write(pending)
-                    pending = []
+            for found in reader.read():
+                for document in tally.count(found, source):
+                    pending.append(document)
+                    held += len(document["text"])
+                    if len(pending) >= ROWS or held >= CHARACTERS:
+                        writer.write(pending)
+                        pending, held = [], 0
                 done += 1
                 if done % 25 == 0 or done == total:
                     context.progress(done, total, source.id)
+            tally.forget()
         writer.write(pending)
     if not writer.rows:
         places = ", ".join(source.location for source in options.sources)
-        found = "; ".join(f"{count} {reason}" for reason, count in sorted(tally.reasons.items())) or "it is empty"
-        raise HeadraceError(f"nothing to read in {places} ({found}); name a source that holds text")
+        found_ = "; ".join(f"{count} {reason}" for reason, count in sorted(tally.reasons.items())) or "it is empty"
+        raise HeadraceError(f"nothing to read in {places} ({found_}); name a source that holds text")
+    quarantine.check(writer.rows + len(quarantine), options.max_quarantined_share)
     return Outcome(
-        counts_in=writer.rows + len(tally.skipped),
+        counts_in=writer.rows + tally.reasons.total(),
         counts_out=writer.rows,
         dropped={reason.value: count for reason, count in sorted(tally.reasons.items())},
-        metrics={"sources": len(tally.sources), "megabytes": round(tally.characters / 1e6, 2)},
+        metrics={
+            "sources": len(tally.sources),
+            "megabytes": round(tally.characters / 1e6, 2),
+            "quarantined": len(quarantine),
+        },
         report=tally.report(),
     )
+
+
+def _is_above(confidentiality: str, options: Ingest) -> bool:
+    return CONFIDENTIALITY.index(confidentiality) > CONFIDENTIALITY.index(options.max_confidentiality)
 
 
 def open_reader(source: Source, options: Ingest) -> Reader:
     """Choose the reader for a source by its location.
 
     Raises:
-        UsageError: Nothing reads such a location.
+        UsageError: Nothing reads such a location, or its licence is none.
     """
+    declared_license(source)
     if source.location.startswith(SCHEME):
         return Packages(source, options)
     if any(folder_of(source).glob("part-*.parquet")):
@@ -94,35 +116,49 @@ def fingerprint(sources: Sequence[Source]) -> str:
 class _Tally:
     """Counts what was read and what was not."""
 
-    def __init__(self) -> None:
-        self.skipped: list[Skipped] = []
+    def __init__(self, quarantine: Quarantine, options: Ingest) -> None:
         self.reasons: Counter[Unread] = Counter()
         self.kinds: Counter[str] = Counter()
         self.sources: defaultdict[str, Counter[str]] = defaultdict(Counter)
         self.declarations: dict[str, tuple[str, str, str]] = {}
         self.characters = 0
-        self._seen: set[str] = set()
+        self.shown: list[dict[str, str]] = []
+        self.kept_out: Counter[str] = Counter()
+        self._quarantine = quarantine
+        self._options = options
+        self._seen: set[int] = set()
 
-    def count(self, items: Sequence[dict[str, Any] | Skipped], source: Source, stop: bool) -> list[dict[str, Any]]:
-        """Account for what a reader yielded, and give back the documents in it."""
-        documents = []
-        for item in items:
-            if not isinstance(item, Skipped) and item["id"] in self._seen:
-                item = Skipped(Unread.REPEATED, item["url"])
+    def count(self, found: Iterable[Found], source: Source) -> Iterator[dict[str, Any]]:
+        """Account for what a reader found, and pass on the documents in it."""
+        for item in found:
             if isinstance(item, Skipped):
-                if stop and item.reason in (Unread.UNREADABLE, Unread.UNDECODABLE, Unread.MALFORMED):
-                    detail = f" ({item.detail})" if item.detail else ""
-                    raise HeadraceError(f"source {source.id}: {item.where}: {item.reason.sentence}{detail}")
-                self.skipped.append(item)
-                self.reasons[item.reason] += 1
-                continue
-            self._seen.add(item["id"])
-            self.kinds[item["kind"]] += 1
-            self.sources[item["source"]][item["kind"]] += 1
-            self.declarations[item["source"]] = (source.class_, item["license"], item["confidentiality"])
-            self.characters += len(item["text"])
-            documents.append(item)
-        return documents
+                self.skip(source, item)
+            elif _is_above(item["confidentiality"], self._options):
+                self.skip(source, Skipped(Unread.CONFIDENTIAL, "a record"))
+            elif (name := int(item["id"][:32], 16)) in self._seen:
+                self.skip(source, Skipped(Unread.REPEATED, item["url"]))
+            else:
+                self._seen.add(name)
+                self.kinds[item["kind"]] += 1
+                self.sources[item["source"]][item["kind"]] += 1
+                self.declarations[item["source"]] = (source.class_, item["license"], item["confidentiality"])
+                self.characters += len(item["text"])
+                yield item
+
+    def skip(self, source: Source, item: Skipped) -> None:
+        """Account for something that became no document; of what is above the ceiling only the number is kept."""
+        self.reasons[item.reason] += 1
+        if item.reason == Unread.CONFIDENTIAL:
+            self.kept_out[source.id] += 1
+            return
+        if item.reason in QUARANTINED:
+            self._quarantine.put(item.reason, item.where, item.detail, source=source.id)
+        if len(self.shown) < SHOWN:
+            self.shown.append({"what": item.where, "reason": item.reason.value, "detail": item.detail})
+
+    def forget(self) -> None:
+        """Begin another source: ids name the source, so none of an earlier one comes again."""
+        self._seen.clear()
 
     def report(self) -> Report:
         """Show the corpus by numbers; its texts are not masked yet, so none is shown."""
@@ -133,18 +169,22 @@ class _Tally:
                 "documents": total,
                 "sources": len(self.sources),
                 "million characters": self.characters / 1e6,
-                "not read": len(self.skipped),
+                "not read": self.reasons.total(),
+                "quarantined": len(self._quarantine),
             }
         )
         report.bars(dict(self.kinds.most_common()), "Documents by kind")
-        if self.skipped:
+        if self.reasons:
             report.bars(
                 {f"{reason}: {reason.sentence}": count for reason, count in self.reasons.most_common()},
                 "Not read, by reason",
             )
+        if self.shown:
+            report.table(self.shown, f"Not read: the first {SHOWN}; quarantine.jsonl names all bad input")
+        if self.kept_out:
             report.table(
-                [{"what": item.where, "reason": item.reason.value, "detail": item.detail} for item in self.skipped],
-                "Not read",
+                [{"source": name, "left where it is": count} for name, count in sorted(self.kept_out.items())],
+                f"More confidential than {self._options.max_confidentiality}",
             )
         largest = sorted(self.sources.items(), key=lambda entry: (-entry[1].total(), entry[0]))
         report.table(

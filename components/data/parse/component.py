@@ -25,6 +25,6 @@ def parse(
         environment: Where the run takes place.
     """
     from components.common.step import execute
-    from components.data.parse.markup import run
+    from components.data.parse.run import run
 
     execute(run, locals())

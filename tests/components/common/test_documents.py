@@ -6,7 +6,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from components.common.documents import (
@@ -47,6 +47,7 @@ def test_a_round_trip_keeps_every_column(tmp_path: Path) -> None:
     assert back == {**row, "metadata": [("a", "1"), ("b", "2")]}
 
 
+@settings(deadline=None)
 @given(st.lists(st.text(st.characters(exclude_categories=["Cs"])), max_size=30), st.integers(1, 7))
 def test_parts_never_lose_or_reorder_rows(
     tmp_path_factory: pytest.TempPathFactory, texts: list[str], size: int

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from components.common.documents import read_table
 from components.common.errors import HeadraceError, UsageError
-from components.data.jsonl import import_jsonl
+from components.data.jsonl import import_jsonl, one_newline
 from components.data.sources import Source
 
 SOURCE = Source.model_validate({"id": "faq", "location": "-", "license": "CC-BY-4.0", "owner": "Team"})
@@ -46,16 +46,16 @@ def test_the_fields_of_a_document_are_taken_and_the_rest_comes_from_the_declarat
         ('{"text": "a", "licence": "MIT"}', "licence: did you mean license"),
         ('{"url": "a"}', "text: is missing"),
         ('{"text": " "}', "text: is empty"),
-        ('{"text": 3}', "text: is 3, not a string"),
+        ('{"text": 3}', "text: is a number, not a string"),
         ('{"text": null}', "text: is null, not a string"),
         (r'{"text": "\ud800"}', "text: holds half of a surrogate pair"),
         (r'{"text": "a", "metadata": {"a": "\ud800"}}', "metadata: holds half of a surrogate pair"),
-        ('{"text": "a", "retrieved_at": "0001-01-01T00:00:00+09:00"}', "retrieved_at: is '0001"),
-        ('{"text": "a", "kind": "poem"}', "kind: is 'poem'; use one of prose"),
+        ('{"text": "a", "retrieved_at": "0001-01-01T00:00:00+09:00"}', "retrieved_at: is no ISO 8601 time"),
+        ('{"text": "a", "kind": "poem"}', "kind: is none of prose"),
         ('{"text": "a", "metadata": {"a": 1}}', "metadata: must be an object"),
         ('{"text": "a", "messages": [{"role": "user"}]}', "messages: must be a list"),
         ('{"text": "a", "confidentiality": "public"}', "confidentiality: is public, below the internal"),
-        ('{"text": "a", "retrieved_at": "yesterday"}', "retrieved_at: is 'yesterday', not an ISO 8601 time"),
+        ('{"text": "a", "retrieved_at": "yesterday"}', "retrieved_at: is no ISO 8601 time"),
         (b'{"text": "\xff"}', "is not UTF-8"),
         ('{"text": ' + "1" * 5000 + "}", "holds a number that is too long"),
     ],
@@ -89,4 +89,4 @@ def test_every_text_survives(tmp_path_factory, texts):
     folder: Path = tmp_path_factory.mktemp("jsonl")
     (folder / "in.jsonl").write_text("\n".join(json.dumps({"text": text}) for text in texts))
     assert import_jsonl(folder / "in.jsonl", folder / "out", SOURCE) == len(texts)
-    assert read_table(folder / "out")["text"].to_pylist() == texts
+    assert read_table(folder / "out")["text"].to_pylist() == [one_newline(text) for text in texts]

@@ -13,8 +13,9 @@ from components.common.errors import HeadraceError
 from components.common.step import Context
 from components.data.ingest.options import Ingest
 from components.data.ingest.read import run as ingest
-from components.data.parse.markup import parse, run
+from components.data.parse.formats import parse
 from components.data.parse.options import Parse
+from components.data.parse.run import run
 from components.data.sources import Source
 from pipelines.single import run_single
 
@@ -161,7 +162,8 @@ def test_markup_without_text_and_broken_tables_are_dropped_by_name(document, wri
         document('a,b\n"' + "x" * 200_000 + '",1\n', "b.csv", metadata={"format": "csv"}),
         document("fine", "c.txt", metadata={"format": "text"}),
     ]
-    outcome = run(written(rows), tmp_path / "out", Parse(), Context("data/parse", environment))
+    options = Parse(max_quarantined_share=0.5)
+    outcome = run(written(rows), tmp_path / "out", options, Context("data/parse", environment))
     assert outcome.dropped == {"empty": 1, "malformed": 1}
     assert read_table(tmp_path / "out")["url"].to_pylist() == ["c.txt"]
     assert "b.csv" in outcome.report.html()

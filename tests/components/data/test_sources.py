@@ -19,7 +19,7 @@ def test_a_source_without_licence_owner_or_location_is_refused_by_name(field, va
     declaration = {key: text for key, text in GOOD.items() if key != field} | ({field: value} if value else {})
     file = tmp_path / "sources.yaml"
     file.write_text(f"sources: [{declaration!r}]")
-    with pytest.raises(UsageError, match=rf"sources\.yaml: source wiki: {field}: is (missing|empty); .+"):
+    with pytest.raises(UsageError, match=rf"sources\.yaml, line 1: source wiki: {field}: is (missing|empty); .+"):
         load_sources(file)
 
 

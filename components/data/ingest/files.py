@@ -1,0 +1,188 @@
+"""Reads one file, wherever it came from: text, code, tables, office documents, records."""
+
+import base64
+import datetime
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from components.common.documents import new_document
+from components.common.errors import UsageError
+from components.data.ingest.items import Found, Skipped, Unread, read_bytes, read_text
+from components.data.ingest.options import Ingest
+from components.data.jsonl import LineError, LineTooLong, scan_jsonl, scan_parquet
+from components.data.licenses import declared_license
+from components.data.sources import Source
+
+FORMATS = {
+    ".csv": ("table", "csv"),
+    ".tsv": ("table", "tsv"),
+    ".htm": ("prose", "html"),
+    ".html": ("prose", "html"),
+    ".xhtml": ("prose", "html"),
+    ".ipynb": ("code", "notebook"),
+    ".markdown": ("prose", "markdown"),
+    ".md": ("prose", "markdown"),
+    ".rst": ("prose", "rst"),
+    ".tex": ("prose", "latex"),
+    ".text": ("prose", "text"),
+    ".txt": ("prose", "text"),
+    ".log": ("log", "text"),
+}
+"""Kind and format of a text document by the file's extension; code has its own table."""
+
+BINARY_FORMATS = {
+    ".docx": ("prose", "docx"),
+    ".pdf": ("prose", "pdf"),
+    ".pptx": ("prose", "pptx"),
+    ".xlsx": ("table", "xlsx"),
+}
+"""Kind and format of what is no text; its bytes travel to data/parse as base64."""
+
+LANGUAGES = {
+    ".bash": "shell",
+    ".c": "c",
+    ".cc": "c++",
+    ".cpp": "c++",
+    ".cs": "c#",
+    ".css": "css",
+    ".cu": "cuda",
+    ".go": "go",
+    ".h": "c",
+    ".hpp": "c++",
+    ".java": "java",
+    ".js": "javascript",
+    ".kt": "kotlin",
+    ".lua": "lua",
+    ".php": "php",
+    ".pl": "perl",
+    ".proto": "protobuf",
+    ".py": "python",
+    ".pyi": "python",
+    ".r": "r",
+    ".rb": "ruby",
+    ".rs": "rust",
+    ".scala": "scala",
+    ".sh": "shell",
+    ".sql": "sql",
+    ".swift": "swift",
+    ".toml": "toml",
+    ".ts": "typescript",
+    ".tsx": "typescript",
+    ".yaml": "yaml",
+    ".yml": "yaml",
+}
+_PLAIN_NAMES = {"readme", "license", "licence", "copying", "changelog", "notice", "authors", "contributing"}
+
+
+@dataclass(frozen=True)
+class File:
+    """A file on this machine, perhaps a copy of one elsewhere.
+
+    Attributes:
+        path: Where it can be read.
+        name: Its address in the source, which goes into the document's `url`.
+        modified: When it was last changed.
+        tags: What else its documents should carry in their metadata.
+    """
+
+    path: Path
+    name: str
+    modified: datetime.datetime
+    tags: dict[str, str] = field(default_factory=dict)
+
+
+def read_file(file: File, source: Source, options: Ingest) -> Iterator[Found]:
+    """Yield the documents of a file, and what in it is none."""
+    try:
+        yield from _read(file, source, options)
+    except UnicodeEncodeError:
+        yield Skipped(Unread.UNDECODABLE, file.name, "holds half of a surrogate pair, which no text does")
+
+
+def _read(file: File, source: Source, options: Ingest) -> Iterator[Found]:
+    suffix = Path(file.name).suffix.lower()
+    if suffix in (".jsonl", ".ndjson", ".parquet"):
+        yield from _read_records(file, suffix, source, options)
+        return
+    metadata: dict[str, str] = {}
+    if suffix in BINARY_FORMATS:
+        kind, form = BINARY_FORMATS[suffix]
+    elif suffix in LANGUAGES:
+        kind, form = "code", "code"
+        metadata["code_language"] = LANGUAGES[suffix]
+    elif suffix in FORMATS:
+        kind, form = FORMATS[suffix]
+    elif not suffix and file.name.rpartition("/")[2].lower() in _PLAIN_NAMES:
+        kind, form = "prose", "text"
+    else:
+        yield Skipped(Unread.UNSUPPORTED, file.name, suffix or "no extension")
+        return
+    text: str | Skipped
+    if suffix in BINARY_FORMATS:
+        data = read_bytes(file.path, file.name, options.max_binary_bytes)
+        text = data if isinstance(data, Skipped) else base64.b64encode(data).decode()
+    else:
+        text = read_text(file.path, file.name, options.max_file_bytes)
+    yield text if isinstance(text, Skipped) else make_document(file, source, text, kind, form, metadata=metadata)
+
+
+def make_document(
+    file: File,
+    source: Source,
+    text: str,
+    kind: str,
+    form: str,
+    *,
+    part: str = "",
+    messages: list[dict[str, str]] | None = None,
+    modified: datetime.datetime | None = None,
+    metadata: Mapping[str, str] | None = None,
+) -> dict[str, Any]:
+    """Make a document of a file or a part of one, with what its source declares."""
+    license_ = declared_license(source)
+    own = {"format": form, "license_stated": license_, "path": file.name, **(metadata or {})}
+    return new_document(
+        source=source.id,
+        url=f"{file.name}#{part}" if part else file.name,
+        text=text,
+        retrieved_at=modified or file.modified,
+        kind=kind if source.kind == "auto" else source.kind,
+        license=license_,
+        confidentiality=source.confidentiality,
+        pii=source.pii,
+        messages=messages or [],
+        metadata={**source.tags, **file.tags, **own},
+    )
+
+
+def _read_records(file: File, suffix: str, source: Source, options: Ingest) -> Iterator[Found]:
+    scan = scan_parquet if suffix == ".parquet" else scan_jsonl
+    nothing = True
+    try:
+        if not file.path.stat().st_size and suffix != ".parquet":
+            yield Skipped(Unread.EMPTY, file.name)
+            return
+        for row in scan(file.path, source, options.max_record_bytes):
+            nothing = False
+            if isinstance(row, LineError):
+                yield _skipped_record(row, file)
+                continue
+            own_address = row["url"].startswith(("line-", "row-"))
+            fields = {name: row[name] for name in row if name not in ("id", "revision")}
+            fields["url"] = f"{file.name}#{row['url']}" if own_address else row["url"]
+            yield new_document(**{**fields, "metadata": {**file.tags, **row["metadata"]}})
+        if nothing:
+            yield Skipped(Unread.EMPTY, file.name)
+    except LineError as error:
+        yield _skipped_record(error, file)
+    except UsageError as error:
+        yield Skipped(Unread.UNREADABLE, file.name, str(error).removeprefix(f"{file.path}: "))
+    except OSError as error:
+        yield Skipped(Unread.UNREADABLE, file.name, error.strerror or type(error).__name__)
+
+
+def _skipped_record(error: LineError, file: File) -> Skipped:
+    reason = Unread.TOO_LARGE if isinstance(error, LineTooLong) else Unread.MALFORMED
+    return Skipped(reason, file.name, str(error).removeprefix(str(file.path)).removeprefix(", ").removeprefix(": "))
