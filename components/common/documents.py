@@ -182,6 +182,14 @@ def count_documents(path: Path) -> int:
     return sum(pq.read_metadata(part).num_rows for part in part_files(path))
 
 
+def holds_documents(file: Path) -> bool:
+    """Tell whether a Parquet file is a part of an artifact of documents, not just any."""
+    try:
+        return b"headrace.schema" in (pq.read_schema(file).metadata or {})
+    except (pa.ArrowException, OSError):
+        return False
+
+
 class DocumentWriter:
     """Write documents in order into a directory of parts, each part complete or absent.
 

@@ -15,6 +15,9 @@ from pydantic import Field, ValidationError, field_validator
 from components.common.errors import UsageError
 from components.common.options import Options, read_yaml
 
+GIT, CLOUD, WEB = "git:", "gs://", ("https://", "http://")
+"""How locations begin that are no folder; `packages:` is the fourth."""
+
 PER_ITEM = "per-item"
 """Licence of a source whose items each state their own, like a package index."""
 

@@ -2,13 +2,15 @@
 
 import base64
 import datetime
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from components.common.documents import new_document
-from components.common.errors import UsageError
+import pyarrow as pa
+
+from components.common.documents import holds_documents, new_document, read_part
+from components.common.errors import HeadraceError, UsageError
 from components.data.ingest.items import Found, Skipped, Unread, read_bytes, read_text
 from components.data.ingest.options import Ingest
 from components.data.jsonl import LineError, LineTooLong, scan_jsonl, scan_parquet
@@ -28,7 +30,6 @@ FORMATS = {
     ".tex": ("prose", "latex"),
     ".text": ("prose", "text"),
     ".txt": ("prose", "text"),
-    ".log": ("log", "text"),
 }
 """Kind and format of a text document by the file's extension; code has its own table."""
 
@@ -103,6 +104,13 @@ def read_file(file: File, source: Source, options: Ingest) -> Iterator[Found]:
 
 def _read(file: File, source: Source, options: Ingest) -> Iterator[Found]:
     suffix = Path(file.name).suffix.lower()
+    special = _special_reader(suffix, source)
+    if special is not None:
+        try:
+            yield from special(file, source, options)
+        except OSError as error:
+            yield Skipped(Unread.UNREADABLE, file.name, error.strerror or type(error).__name__)
+        return
     if suffix in (".jsonl", ".ndjson", ".parquet"):
         yield from _read_records(file, suffix, source, options)
         return
@@ -126,6 +134,23 @@ def _read(file: File, source: Source, options: Ingest) -> Iterator[Found]:
     else:
         text = read_text(file.path, file.name, options.max_file_bytes)
     yield text if isinstance(text, Skipped) else make_document(file, source, text, kind, form, metadata=metadata)
+
+
+def _special_reader(suffix: str, source: Source) -> Callable[[File, Source, Ingest], Iterator[Found]] | None:
+    """Choose the reader of a file whose documents are not the file: mails, tickets, stretches of a log."""
+    if suffix == ".mbox":
+        from components.data.ingest.mail import read_mbox
+
+        return read_mbox
+    if source.kind == "ticket" and suffix in (".csv", ".tsv", ".json", ".jsonl", ".ndjson"):
+        from components.data.ingest.tickets import read_tickets
+
+        return read_tickets
+    if suffix == ".log" or (source.kind == "log" and suffix in (".txt", "")):
+        from components.data.ingest.logs import read_log
+
+        return read_log
+    return None
 
 
 def make_document(
@@ -158,6 +183,9 @@ def make_document(
 
 
 def _read_records(file: File, suffix: str, source: Source, options: Ingest) -> Iterator[Found]:
+    if suffix == ".parquet" and holds_documents(file.path):
+        yield from read_documents(file, source)
+        return
     scan = scan_parquet if suffix == ".parquet" else scan_jsonl
     nothing = True
     try:
@@ -181,6 +209,30 @@ def _read_records(file: File, suffix: str, source: Source, options: Ingest) -> I
         yield Skipped(Unread.UNREADABLE, file.name, str(error).removeprefix(f"{file.path}: "))
     except OSError as error:
         yield Skipped(Unread.UNREADABLE, file.name, error.strerror or type(error).__name__)
+
+
+def read_documents(file: File, source: Source) -> Iterator[Found]:
+    """Yield the documents of a part that Headrace wrote as they are.
+
+    Raises:
+        UsageError: They belong to another source.
+    """
+    try:
+        for batch in read_part(file.path):
+            for row in batch.to_pylist():
+                if row["source"] != source.id:
+                    raise UsageError(
+                        f"source {source.id}: {file.name} in {source.location} holds documents of source "
+                        f"{row['source']}; declare them under that id"
+                    )
+                row["metadata"] = dict(row["metadata"])
+                yield row
+    except UsageError:
+        raise
+    except HeadraceError as error:
+        yield Skipped(Unread.MALFORMED, file.name, str(error).removeprefix(f"{file.path} "))
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        yield Skipped(Unread.MALFORMED, file.name, str(error).partition("\n")[0][:120])
 
 
 def _skipped_record(error: LineError, file: File) -> Skipped:

@@ -4,11 +4,9 @@ import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-import pyarrow as pa
-
-from components.common.documents import part_files, read_part
-from components.common.errors import HeadraceError, UsageError
-from components.data.ingest.files import File, read_file
+from components.common.documents import part_files
+from components.common.errors import UsageError
+from components.data.ingest.files import File, read_documents, read_file
 from components.data.ingest.items import Found, Skipped, Unread, modified_at
 from components.data.ingest.options import Ingest
 from components.data.sources import Source
@@ -72,25 +70,8 @@ class Imported:
 
     def read(self) -> Iterator[Iterable[Found]]:
         """Yield each part's documents as they are."""
-        return map(self._read, part_files(self._root))
-
-    def _read(self, part: Path) -> Iterator[Found]:
-        try:
-            for batch in read_part(part):
-                for row in batch.to_pylist():
-                    if row["source"] != self._source.id:
-                        raise UsageError(
-                            f"source {self._source.id}: {self._root} holds documents of source {row['source']}; "
-                            "declare them under that id"
-                        )
-                    row["metadata"] = dict(row["metadata"])
-                    yield row
-        except UsageError:
-            raise
-        except HeadraceError as error:
-            yield Skipped(Unread.MALFORMED, part.name, str(error).removeprefix(f"{part} "))
-        except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-            yield Skipped(Unread.MALFORMED, part.name, str(error).partition("\n")[0][:120])
+        for part in part_files(self._root):
+            yield read_documents(File(part, part.name, modified_at(part)), self._source)
 
 
 def folder_of(source: Source) -> Path:

@@ -18,13 +18,14 @@ class Unread(Reason):
     UNDECODABLE = "undecodable", "The bytes are no text in UTF-8, UTF-16 or a Korean encoding."
     TOO_LARGE = "too_large", "The file or record is larger than the recipe takes."
     MALFORMED = "malformed", "It breaks the rules of its format."
+    UNORDERED = "unordered", "It is a dialogue whose turns have no order that could be told."
     UNSUPPORTED = "unsupported", "No reader is there for this kind of file."
     EMPTY = "empty", "There is no text in it."
     REPEATED = "repeated", "The same text at the same address of the same source was read before."
     CONFIDENTIAL = "confidential", "It is more confidential than the recipe's ceiling; it was left where it is."
 
 
-QUARANTINED = frozenset({Unread.UNREADABLE, Unread.UNDECODABLE, Unread.TOO_LARGE, Unread.MALFORMED})
+QUARANTINED = frozenset({Unread.UNREADABLE, Unread.UNDECODABLE, Unread.TOO_LARGE, Unread.MALFORMED, Unread.UNORDERED})
 """Reasons that mean bad input; the others are what a source may well hold."""
 
 

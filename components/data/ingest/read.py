@@ -16,7 +16,7 @@ from components.data.ingest.options import Ingest
 from components.data.ingest.packages import SCHEME, Packages
 from components.data.licenses import declared_license
 from components.data.quarantine import SHOWN, Quarantine
-from components.data.sources import Source
+from components.data.sources import CLOUD, GIT, Source
 
 ROWS = 1_000
 CHARACTERS = 16 * 2**20
@@ -95,6 +95,14 @@ def open_reader(source: Source, options: Ingest) -> Reader:
     declared_license(source)
     if source.location.startswith(SCHEME):
         return Packages(source, options)
+    if source.location.startswith(GIT):
+        from components.data.ingest.git import Repository
+
+        return Repository(source, options)
+    if source.location.startswith(CLOUD):
+        from components.data.ingest.cloud import Bucket
+
+        return Bucket(source, options)
     if any(folder_of(source).glob("part-*.parquet")):
         return Imported(source)
     return Folder(source, options)
