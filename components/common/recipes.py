@@ -167,10 +167,14 @@ def check_recipe(values: Mapping[str, Any], where: str) -> Recipe:
 
 
 def parts(recipe: Recipe) -> dict[str, dict[str, Any]]:
-    """Split a recipe into the options of each step, so that a change redoes only the steps it concerns."""
+    """Split a recipe into the options of each step, so that a change redoes only the steps it concerns.
+
+    What an area says of several steps, each of them has in its own options already.
+    """
     whole = recipe.parameter()
     areas = ("data", "model", "evaluation", "release")
-    return {name: options for area in areas for name, options in whole[area].items()}
+    steps = ((name, options) for area in areas for name, options in whole[area].items())
+    return {name: options for name, options in steps if isinstance(options, dict)}
 
 
 def _recipe_file(recipe: str | Path) -> Path:
