@@ -1,4 +1,4 @@
-"""Decide how many tokens each group contributes: a pure function from what there is and what is wanted."""
+"""Decide how many tokens each group contributes: pure functions from what there is and what is wanted."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -44,7 +44,7 @@ def plan(available: Mapping[str, int], weights: Mapping[str, float], tokens: int
         UsageError: The weights are negative or leave nothing to draw from.
     """
     if any(weight < 0 for weight in weights.values()):
-        raise UsageError("mix.weights: a weight below 0 means nothing; use 0 to leave a group out")
+        raise UsageError("mix: a weight below 0 means nothing; use 0 to leave a group out")
     stock = {group: available[group] for group in sorted(available) if available[group] > 0}
     named = {group: weight for group, weight in weights.items() if group != REST}
     wanted = named | {group: weights.get(REST, 0.0) for group in stock if group not in named}
@@ -55,7 +55,7 @@ def plan(available: Mapping[str, int], weights: Mapping[str, float], tokens: int
     present = {group: weight for group, weight in sorted(wanted.items()) if weight > 0 and group in stock}
     if stock and not present:
         raise UsageError(
-            f"mix.weights: no group with a weight has documents; the data has {', '.join(stock)}, "
+            f"mix: no group with a weight has documents; the data has {', '.join(stock)}, "
             f"the weights name {', '.join(sorted(weights))}"
         )
     asked = {group: weight / whole for group, weight in sorted(wanted.items()) if weight > 0}
@@ -69,7 +69,7 @@ def plan(available: Mapping[str, int], weights: Mapping[str, float], tokens: int
 
     room = {group: float(stock[group] * repeats) for group in present}
     size = float(tokens) or min(room[group] / weight for group, weight in present.items()) * sum(present.values())
-    drawn = _fill(size, present, room)
+    drawn = fill(size, present, room)
     share = size / sum(present.values())
     for group, weight in present.items():
         if drawn[group] < weight * share * (1 - 1e-9):
@@ -79,7 +79,16 @@ def plan(available: Mapping[str, int], weights: Mapping[str, float], tokens: int
     return Plan(asked, drawn, notes)
 
 
-def _fill(size: float, weights: Mapping[str, float], room: Mapping[str, float]) -> dict[str, float]:
+def temper(available: Mapping[str, float], temperature: float) -> dict[str, float]:
+    """Weigh parts by tokens^(1/temperature): 1 keeps the shares they have, more brings them towards equal ones.
+
+    That is the sampling by which multilingual models are trained (Devlin 2018 with 1/temperature = .7, Conneau 2020
+    with .3): between the shares of the web and equal ones.
+    """
+    return {name: amount ** (1 / temperature) for name, amount in available.items() if amount > 0}
+
+
+def fill(size: float, weights: Mapping[str, float], room: Mapping[str, float]) -> dict[str, float]:
     """Share out `size` by weight; what does not fit in one group goes to those with room."""
     drawn = dict.fromkeys(weights, 0.0)
     open_groups = dict(weights)
