@@ -268,7 +268,7 @@ def _surroundings(home: Path, events: _Events) -> Iterator[None]:
     try:
         (home / "artifacts").mkdir(parents=True, exist_ok=True)
         _clear(home)  # what a power cut left
-        with when_stopped(_end_children), contextlib.redirect_stdout(events), warnings.catch_warnings():
+        with when_stopped(_child_ending()), contextlib.redirect_stdout(events), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
@@ -317,9 +317,14 @@ def when_stopped(act: Callable[[], None] = lambda: None) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _end_children() -> None:
-    """Stop the running step, for which KFP would wait."""
-    for child in psutil.Process().children(recursive=True):
-        with contextlib.suppress(psutil.NoSuchProcess, ProcessLookupError):
-            if os.getsid(child.pid) == os.getsid(0):
-                child.terminate()
+def _child_ending() -> Callable[[], None]:
+    """Make what stops the running step, for which KFP would wait; children from before the run are not the run's."""
+    theirs = set(psutil.Process().children(recursive=True))
+
+    def end() -> None:
+        for child in set(psutil.Process().children(recursive=True)) - theirs:
+            with contextlib.suppress(psutil.NoSuchProcess, ProcessLookupError):
+                if os.getsid(child.pid) == os.getsid(0):
+                    child.terminate()
+
+    return end

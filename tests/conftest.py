@@ -143,11 +143,13 @@ def cloud() -> Iterator[str]:
     with pytest.MonkeyPatch.context() as patch, FakeGCSServer() as server:
         assert server._process and server._process.stderr
         # It logs every request into a pipe that nobody empties, and stops when the pipe is full.
-        threading.Thread(target=deque, args=(server._process.stderr, 0), daemon=True).start()
+        last: deque[str] = deque(maxlen=40)
+        threading.Thread(target=last.extend, args=(server._process.stderr,), daemon=True).start()
         patch.setenv("STORAGE_EMULATOR_HOST", server.url)
         patch.setenv("GOOGLE_CLOUD_PROJECT", "test")
         storage.Client(credentials=AnonymousCredentials(), project="test").create_bucket("headrace")
         yield "gs://headrace"
+        assert server._process.poll() is None, "\n".join(map(str, last))
 
 
 @pytest.fixture(scope="session")
