@@ -15,13 +15,13 @@ def curate(
     options: dict,
     environment: dict,
 ):
-    """Derive question and answer pairs from documents, some wordings held out for evaluation.
+    """Derive training pairs from documents and dialogues, and questions in wordings that are held out for evaluation.
 
     Args:
         dataset: The dataset version.
         pairs: Pairs to train on.
         questions: The same facts in wordings held out for evaluation.
-        metrics: Facts found and chosen.
+        metrics: Facts found, facts and turns chosen.
         report: Kinds of facts, and examples.
         options: The `model.curate` part of the recipe.
         environment: Where the run takes place.

@@ -25,9 +25,11 @@ _SENTENCE_END = re.compile(r"(?<=[.!?。])\s+")
 _IMAGE = re.compile(r"!\[[^\]]*\](?:\([^)]*\)|\[[^\]]*\])|\[\s*\]\([^)]*\)")
 _LINK = re.compile(r"\[([^\]]+)\](?:\([^)]*\)|\[[^\]]*\])")
 _MARKS = re.compile(r"<[^>]+>|`+|\*\*|__(?=\w)|(?<=\w)__|(?<!\w)[*_](?=\w)|(?<=\w)[*_](?!\w)")
-_UNFIT = re.compile(r"https?:|www\.|\[\^|_\(|\)_|[\[<{][A-Z]+(?:_[A-Z0-9]+)*[\]>}]|[|{}\\]")
+UNFIT = re.compile(r"https?:|www\.|\[\^|_\(|\)_|[\[<{][A-Z]+(?:_[A-Z0-9]+)*[\]>}]|[|{}\\]")
 _CJK = r"\u1100-\u11ff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7a3"
-_WORD = re.compile(rf"[{_CJK}]|[^\W{_CJK}][^\s{_CJK}]*")
+WORD = re.compile(rf"[{_CJK}]|[^\W{_CJK}][^\s{_CJK}]*")
+"""What counts as a word: a Chinese, Japanese or Korean character, or a run without spaces."""
+
 _PEOPLE = re.compile(r"^\| (?:author|maintainer) \| (.+) \|$", re.MULTILINE)
 _NUMBERING = re.compile(r"(?:\d+[.)])+\d*\s+")
 _RELEASE = re.compile(r"\W*v?\d+\.\d+\.\d|.*\d{4}-\d\d-\d\d", re.IGNORECASE)
@@ -72,10 +74,10 @@ def find_facts(row: Mapping[str, Any], language: str, answer_words: int) -> Iter
     else:
         found = _document(row["text"], _title(row, metadata), language)
     for fact in found:
-        short = 0 < len(_WORD.findall(fact.answer)) <= answer_words
+        short = 0 < len(WORD.findall(fact.answer)) <= answer_words
         if fact.kind is not Kind.DIALOGUE and _ELSEWHERE.match(fact.answer):
             continue
-        if short and not any(_UNFIT.search(text) for text in (fact.answer, fact.subject, fact.detail, fact.column)):
+        if short and not any(UNFIT.search(text) for text in (fact.answer, fact.subject, fact.detail, fact.column)):
             yield fact
 
 
@@ -226,7 +228,7 @@ def _first_sentence(section: Section) -> str:
 
 def _sentence(text: str) -> str:
     first = _SENTENCE_END.split(text, maxsplit=1)[0]
-    whole = len(_WORD.findall(first)) >= 2 and first[-1:] in ".!?。"
+    whole = len(WORD.findall(first)) >= 2 and first[-1:] in ".!?。"
     return first if whole else ""
 
 

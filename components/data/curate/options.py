@@ -1,17 +1,43 @@
 """Options of data/curate."""
 
-from pydantic import Field
+from typing import Literal
+
+from pydantic import Field, model_validator
 
 from components.common.options import Options
 
+Selection = Literal["random", "varied", "scored"]
+
+
+class Weights(Options):
+    """What counts for how much where candidates are scored; each of the three lies between 0 and 1."""
+
+    quality: float = Field(1.0, description="The document's quality, and an answer of words that are new.", ge=0)
+    difficulty: float = Field(1.0, description="How rare the answer is among those to the same kind of question.", ge=0)
+    diversity: float = Field(1.0, description="How little it is like what is chosen already.", ge=0)
+
+    @model_validator(mode="after")
+    def _something_counts(self) -> "Weights":
+        if not self.quality + self.difficulty + self.diversity:
+            raise ValueError("all weights are 0; give one of them a weight, or take selection: random")
+        return self
+
 
 class Curate(Options):
-    """How many facts become questions, and how they are asked."""
+    """How questions and answers are derived from documents and chosen."""
 
-    facts: int = Field(60, ge=1, le=100_000, description="Most facts to teach and to ask about.")
-    minimum: int = Field(20, ge=1, description="Fewest facts worth training on; with fewer the step fails.")
-    wordings: int = Field(2, ge=1, le=3, description="Training wordings of each question; one more is held out.")
+    facts: int = Field(60, description="Most facts to teach and to ask about.", ge=1)
+    minimum: int = Field(20, description="Fewest facts worth training on; with fewer the step fails.", ge=1)
+    wordings: int = Field(2, description="Training wordings of each question; one more is held out.", ge=1, le=3)
     answer_words: int = Field(
-        12, ge=1, le=200, description="Most words in an answer; a Chinese, Japanese or Korean character is one."
+        12, description="Most words in an answer; a Chinese, Japanese or Korean character is one.", ge=1
     )
-    seed: int = Field(0, ge=0, le=2**31 - 1, description="Seed of the selection and of the order.")
+    turns: int = Field(60, description="Most answers out of dialogues to train on, with what was said before.", ge=0)
+    turn_words: int = Field(120, description="Most words in an answer out of a dialogue.", ge=1)
+    selection: Selection = Field(
+        "varied",
+        description="`random`: by lot. `varied`: by lot, each kind and language in turn, new answers and documents "
+        "first. `scored`: each kind and language in turn, by `weights`.",
+    )
+    weights: Weights = Field(default=Weights(), description="Of selection `scored`.")
+    seed: int = Field(0, description="Seed of the selection and of the order.", ge=0)

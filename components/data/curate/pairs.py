@@ -1,41 +1,34 @@
-"""Make questions and answers out of documents: wordings to train on, and another of each fact to evaluate with."""
+"""Make training pairs out of documents and dialogues, and other wordings of the same facts to evaluate with."""
 
-import hashlib
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from itertools import zip_longest
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from components.common.documents import DocumentWriter, count_documents, new_document, read_batches
+from components.common.documents import DocumentWriter, new_document
 from components.common.errors import HeadraceError
 from components.common.report import Report
 from components.common.step import Context, Outcome
-from components.data.curate.facts import find_facts, language_of
 from components.data.curate.options import Curate
+from components.data.curate.select import choose, difficulty, plain, quality, ranked
+from components.data.curate.survey import INHERITED, Found, Survey, draw, survey
+from components.data.curate.turns import TURN
 from components.data.curate.wordings import Fact
 from components.data.excerpt import may_quote
 from components.data.reasons import Reason
 
-_INHERITED = ("source", "url", "retrieved_at", "domain", "license", "confidentiality", "pii", "subjects")
-_COLUMNS = ("id", "text", "messages", "kind", "language", "metadata", *_INHERITED)
+_SELECTIONS = {
+    "random": "drawn by lot",
+    "varied": "drawn by lot in turn from each kind and language, new answers and documents first",
+    "scored": "taken in turn from each kind and language by quality, difficulty and diversity",
+}
 
 
 class Unasked(Reason):
     """Why nothing is asked about a document."""
 
-    NO_FACT = "no_fact", "Nothing in it makes a question with a short answer."
-    NOT_CHOSEN = "not_chosen", "Its facts were not among those drawn, or other documents contradict them."
-
-
-@dataclass(frozen=True)
-class Found:
-    """A fact, the document it comes from, and its place in the draw."""
-
-    fact: Fact
-    document: dict[str, Any]
-    draw: bytes
+    NO_FACT = "no_fact", "Nothing in it makes a question with a short answer, and it is no dialogue to learn from."
+    NOT_CHOSEN = "not_chosen", "Its facts were not among those chosen, or other documents contradict them."
 
 
 def run(dataset: Path, pairs: Path, questions: Path, options: Curate, context: Context) -> Outcome:
@@ -43,211 +36,160 @@ def run(dataset: Path, pairs: Path, questions: Path, options: Curate, context: C
 
     Args:
         dataset: The dataset version.
-        pairs: Pairs to train on: every chosen fact in the training wordings.
+        pairs: Pairs to train on: every chosen fact in the training wordings, and the chosen turns of dialogues.
         questions: Pairs to evaluate with: the same facts in a wording that is held out.
-        options: How many facts, asked how.
+        options: How many facts and turns, asked and chosen how.
         context: The run.
 
     Raises:
         HeadraceError: The documents hold too few facts.
     """
-    survey = _survey(dataset, options, context)
-    chosen = choose(survey.candidates(), options)
-    if len(chosen) < options.minimum:
-        raise HeadraceError(_too_few(survey, len(chosen), options))
-    rows = [
-        (split, _pair(found, question, split))
-        for found in chosen
-        for training, held_out in [found.fact.wordings(options.wordings)]
-        for split, question in [*(("train", wording) for wording in training), ("test", held_out)]
-    ]
-    training_rows = [row for split, row in rows if split == "train"]
+    seen = survey(dataset, options, context)
+    facts = choose(seen.facts(), options)
+    if len(facts) < options.minimum:
+        raise HeadraceError(_too_few(seen, len(facts), options))
+    turns = choose_turns(seen, facts, options)
+    trained = training_pairs(facts, turns, options)
     with DocumentWriter(pairs) as writer:
-        writer.write(sorted(training_rows, key=lambda row: _draw(options.seed, row["id"])))
+        writer.write(trained)
     with DocumentWriter(questions) as writer:
-        writer.write([row for split, row in rows if split == "test"])
+        writer.write(held_out_pair(found, options) for found in facts)
 
-    used = len({found.document["id"] for found in chosen})
+    used = len({found.document["id"] for found in (*facts, *turns)})
     return Outcome(
-        counts_in=survey.documents,
+        counts_in=seen.documents,
         counts_out=used,
-        dropped={Unasked.NO_FACT: survey.without, Unasked.NOT_CHOSEN: survey.documents - survey.without - used},
+        dropped={Unasked.NO_FACT: seen.without, Unasked.NOT_CHOSEN: seen.documents - seen.without - used},
         metrics={
-            "facts_found": float(sum(survey.found.values())),
-            "facts": float(len(chosen)),
-            "pairs": float(len(training_rows)),
-            "questions": float(len(chosen)),
+            "facts_found": float(sum(count for (kind, _), count in seen.found.items() if kind != TURN)),
+            "facts": float(len(facts)),
+            "turns": float(len(turns)),
+            "pairs": float(len(trained)),
+            "questions": float(len(facts)),
         },
-        report=_report(survey, chosen, options),
+        report=_report(seen, facts, turns, trained, options),
     )
 
 
-class _Survey:
-    """The facts of a dataset: all of them counted, and of each stratum enough to choose from."""
+def choose_turns(seen: Survey, facts: Sequence[Found], options: Curate) -> list[Found]:
+    """Choose turns of dialogues within `options.turns`; none asks what a chosen fact is asked in.
 
-    def __init__(self, options: Curate) -> None:
-        self.documents = 0
-        self.without = 0
-        self.found: Counter[tuple[str, str]] = Counter()
-        self.ambiguous: set[bytes] = set()
-        self._room = 8 * options.facts
-        self._answers: dict[bytes, bytes] = {}
-        self._kept: dict[tuple[str, str], dict[bytes, Found]] = defaultdict(dict)
-
-    def add(self, fact: Fact, document: dict[str, Any], draw: bytes) -> None:
-        """Take note of a fact; the same question with another answer makes it ambiguous."""
-        answer = hashlib.sha256(fact.answer.casefold().encode()).digest()[:8]
-        stratum = (fact.kind.value, fact.language)
-        if self._answers.setdefault(draw, answer) != answer:
-            self.ambiguous.add(draw)
-        kept = self._kept[stratum]
-        if draw in kept:
-            if document["id"] < kept[draw].document["id"]:
-                kept[draw] = Found(fact, document, draw)
-            return
-        self.found[stratum] += 1
-        kept[draw] = Found(fact, document, draw)
-        if len(kept) > 2 * self._room:
-            for late in sorted(kept)[self._room :]:
-                del kept[late]
-
-    def candidates(self) -> dict[tuple[str, str], list[Found]]:
-        """The unambiguous facts of each stratum in the order of the draw, varied."""
-        return {
-            stratum: _varied([kept[draw] for draw in sorted(kept) if draw not in self.ambiguous])
-            for stratum, kept in sorted(self._kept.items())
-        }
-
-
-def choose(candidates: dict[tuple[str, str], list[Found]], options: Curate) -> list[Found]:
-    """Choose facts in turn from each kind and language, so that a rare one is not drowned by a common one.
-
-    No wording may occur twice: a held-out question that some training pair asks would measure memory of the question.
+    Args:
+        seen: What the dataset holds.
+        facts: The facts that were chosen.
+        options: How many, chosen how.
     """
-    chosen: list[Found] = []
-    taken: set[str] = set()
-    for turn in zip_longest(*candidates.values()):
-        for found in filter(None, turn):
-            training, held_out = found.fact.wordings(options.wordings)
-            wordings = {" ".join(wording.casefold().split()) for wording in (*training, held_out)}
-            if len(chosen) < options.facts and len(wordings) == options.wordings + 1 and not wordings & taken:
-                taken |= wordings
-                chosen.append(found)
-    return chosen
+    asked = {plain(wording) for found in facts for wording in _every_wording(found, options)}
+    wanted = (found for found in ranked(seen.turns(), options, options.turns) if plain(found.said.asked) not in asked)
+    return [found for found, _ in zip(wanted, range(options.turns), strict=False)]
 
 
-def _varied(facts: list[Found]) -> list[Found]:
-    """Put further facts of a document last, and repetitions of an answer.
-
-    A model that always says MIT should not look as if it knew, and one long table is not the whole corpus.
-    """
-    seen = Counter[str]()
-    turns = []
-    for found in facts:
-        turns.append(seen[found.fact.answer] + seen[found.document["id"]])
-        seen.update((found.fact.answer, found.document["id"]))
-    return [found for _, found in sorted(zip(turns, facts, strict=True), key=lambda pair: pair[0])]
+def training_pairs(facts: Iterable[Found], turns: Iterable[Found], options: Curate) -> list[dict[str, Any]]:
+    """Write down what is trained on: facts in their training wordings, and turns; in an order drawn by the seed."""
+    rows = [
+        _pair(found, [("user", wording), ("assistant", found.said.answer)], "train")
+        for found in facts
+        for wording in _every_wording(found, options)[:-1]
+    ]
+    rows += [_pair(found, found.said.messages, "train") for found in turns if not isinstance(found.said, Fact)]
+    return sorted(rows, key=lambda row: draw(options.seed, row["id"]))
 
 
-def _survey(dataset: Path, options: Curate, context: Context) -> _Survey:
-    total = count_documents(dataset)
-    korean = _korean_packages(dataset)
-    survey = _Survey(options)
-    for row in _rows(dataset):
-        package = dict(row["metadata"]).get("package", "")
-        language = "ko" if package in korean else language_of(row)
-        facts = list(find_facts(row, language, options.answer_words))
-        document = {name: row[name] for name in ("id", *_INHERITED)}
-        for fact in facts:
-            survey.add(fact, document, _draw(options.seed, fact.key))
-        survey.documents += 1
-        survey.without += not facts
-        if survey.documents % 1000 == 0:
-            context.progress(survey.documents, total, "looking for facts")
-    return survey
+def held_out_pair(found: Found, options: Curate) -> dict[str, Any]:
+    """Write down a fact in the wording that is held out."""
+    return _pair(found, [("user", _every_wording(found, options)[-1]), ("assistant", found.said.answer)], "test")
 
 
-def _rows(dataset: Path) -> Iterator[dict[str, Any]]:
-    for batch in read_batches(dataset, _COLUMNS):
-        yield from batch.to_pylist()
+def _every_wording(found: Found, options: Curate) -> list[str]:
+    """The training wordings of a fact, and the held-out one."""
+    assert isinstance(found.said, Fact)
+    training, held_out = found.said.wordings(options.wordings)
+    return [*training, held_out]
 
 
-def _korean_packages(dataset: Path) -> set[str]:
-    """Packages whose description is Korean: their metadata, though English, is asked about in Korean."""
-    found: set[str] = set()
-    for batch in read_batches(dataset, ["language", "metadata"]):
-        for language, metadata in zip(batch.column(0).to_pylist(), batch.column(1).to_pylist(), strict=True):
-            if language.startswith("ko"):
-                fields = dict(metadata)
-                found |= {fields["package"]} if fields.get("item") == "readme" and "package" in fields else set()
-    return found
-
-
-def _draw(seed: int, key: str) -> bytes:
-    return hashlib.sha256(f"{seed}\x1f{key}".encode()).digest()[:16]
-
-
-def _pair(found: Found, question: str, split: str) -> dict[str, Any]:
-    fact, document = found.fact, found.document
-    messages = [{"role": "user", "content": question}, {"role": "assistant", "content": fact.answer}]
+def _pair(found: Found, messages: Sequence[tuple[str, str]], split: str) -> dict[str, Any]:
+    said, document = found.said, found.document
     return new_document(
-        text=f"{question}\n\n{fact.answer}",
+        text="\n\n".join(content for _, content in messages),
         kind="dialogue",
-        messages=messages,
-        language=fact.language,
+        messages=[{"role": role, "content": content} for role, content in messages],
+        language=said.language,
         parents=[document["id"]],
-        metadata={"split": split, "fact": fact.kind.value, "subject": fact.subject},
-        **{name: document[name] for name in _INHERITED},
+        metadata={"split": split, "fact": str(said.kind), "subject": said.subject if isinstance(said, Fact) else ""},
+        **{name: document[name] for name in INHERITED},
     )
 
 
-def _too_few(survey: _Survey, usable: int, options: Curate) -> str:
+def _too_few(seen: Survey, usable: int, options: Curate) -> str:
     found = Counter[str]()
-    for (kind, _), count in survey.found.items():
+    for (kind, _), count in seen.found.items():
         found[kind] += count
     kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(found.items())) or "none"
     return (
-        f"{survey.documents:,} documents give {usable} usable facts ({kinds}; {len(survey.ambiguous)} with more than "
+        f"{seen.documents:,} documents give {usable} usable facts ({kinds}; {len(seen.ambiguous)} with more than "
         f"one answer), and curate.minimum is {options.minimum}. Facts come from headings followed by a sentence of at "
         f"most {options.answer_words} words, questions with answers (Q:/A: or a heading that ends in '?'), table rows, "
         "dialogues and package metadata: add such documents, raise curate.answer_words or lower curate.minimum"
     )
 
 
-def _report(survey: _Survey, chosen: list[Found], options: Curate) -> Report:
-    report = Report("Questions and answers", f"{len(chosen)} facts from {survey.documents:,} documents")
+def _report(
+    seen: Survey, facts: list[Found], turns: list[Found], trained: list[dict[str, Any]], options: Curate
+) -> Report:
+    report = Report("Questions and answers", f"{len(facts)} facts from {seen.documents:,} documents")
     report.metrics(
         {
-            "facts found": sum(survey.found.values()),
-            "facts chosen": len(chosen),
-            "training pairs": len(chosen) * options.wordings,
-            "held-out questions": len(chosen),
-            "ambiguous": len(survey.ambiguous),
+            "facts and turns found": sum(seen.found.values()),
+            "facts chosen": len(facts),
+            "turns chosen": len(turns),
+            "training pairs": len(trained),
+            "held-out questions": len(facts),
+            "ambiguous": len(seen.ambiguous),
         }
     )
     report.text(
         f"A fact is a question that the documents answer in one way, in at most {options.answer_words} words. Each is "
         f"asked in {options.wordings} {'wording' if options.wordings == 1 else 'wordings'} for training and in another "
-        "one for evaluation; facts are drawn in turn from each kind and language."
+        f"one for evaluation. A turn is an answer of at most {options.turn_words} words in a dialogue, trained on with "
+        f"what was said before. Both are {_SELECTIONS[options.selection]}."
     )
-    taken = Counter((found.fact.kind.value, found.fact.language) for found in chosen)
-    report.table(
-        [
-            {"fact": kind, "language": language, "found": count, "chosen": taken[kind, language]}
-            for (kind, language), count in sorted(survey.found.items())
-        ],
-        "Facts by kind",
-    )
-    report.table(list(_examples(chosen, options)), "Examples", limit=25)
+    report.table(list(_by_kind(seen, facts, turns)), "Found and chosen")
+    report.table(list(_examples(facts, options)), "Examples", limit=25)
+    if quoted := [found for found in turns if may_quote(found.document)]:
+        report.table(
+            [
+                {"asked": found.said.asked, "answered": found.said.answer, "from": found.document["url"]}
+                for found in quoted
+            ],
+            "Turns of dialogues",
+            limit=10,
+        )
     return report
 
 
-def _examples(chosen: Iterable[Found], options: Curate) -> Iterator[dict[str, str]]:
-    for found in filter(lambda found: may_quote(found.document), chosen):
-        training, held_out = found.fact.wordings(options.wordings)
+def _by_kind(seen: Survey, facts: list[Found], turns: list[Found]) -> Iterator[dict[str, Any]]:
+    for (kind, language), candidates in sorted({**seen.facts(), **seen.turns()}.items()):
+        hard = dict(zip((found.draw for found in candidates), difficulty(candidates), strict=True))
+        chosen = [
+            found for found in (*facts, *turns) if (str(found.said.kind), found.said.language) == (kind, language)
+        ]
+        scores = {
+            "quality of all": [quality(found) for found in candidates],
+            "chosen": [quality(found) for found in chosen],
+            "difficulty of all": list(hard.values()),
+            "of the chosen": [hard[found.draw] for found in chosen],
+        }
+        means = {name: round(sum(values) / len(values), 2) if values else "" for name, values in scores.items()}
+        found = {"kind": kind, "language": language, "found": seen.found[kind, language], "taken": len(chosen)}
+        yield {**found, **means}
+
+
+def _examples(facts: Iterable[Found], options: Curate) -> Iterator[dict[str, str]]:
+    for found in filter(lambda found: may_quote(found.document), facts):
+        *training, held_out = _every_wording(found, options)
         yield {
             "trained on": training[0],
             "asked in evaluation": held_out,
-            "answer": found.fact.answer,
+            "answer": found.said.answer,
             "from": found.document["url"],
         }

@@ -40,6 +40,16 @@ class Fact:
     column: str = ""
 
     @property
+    def asked(self) -> str:
+        """What the question names."""
+        return " ".join((self.subject, self.detail, self.column))
+
+    @property
+    def gist(self) -> str:
+        """What sets it apart from others of its kind."""
+        return f"{self.asked} {self.answer}"
+
+    @property
     def key(self) -> str:
         """What makes two facts the same question."""
         return "\x1f".join((self.kind, self.language, self.subject, self.detail, self.column)).casefold()

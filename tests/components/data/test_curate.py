@@ -174,6 +174,65 @@ def test_first_exchange_of_a_dialogue(document) -> None:
     }
 
 
+def test_answers_of_a_dialogue_are_trained_on_with_what_was_said_before(
+    packages, document, written, environment, tmp_path
+) -> None:
+    def chat(*contents: str, system: str = "") -> list[dict[str, str]]:
+        told = [{"role": "system", "content": system}] if system else []
+        roles = ("user", "assistant") * len(contents)
+        return told + [{"role": role, "content": content} for role, content in zip(roles, contents, strict=False)]
+
+    long = "The pump runs dry when the valve below the tank is shut, so open it by a quarter turn and wait."
+    rows = [
+        document("1", "short", kind="dialogue", messages=chat("Is it on?", "Yes, since noon.")),
+        document("2", "long", kind="dialogue", messages=chat("Why is it loud?", long, system="Be kind.")),
+        document(
+            "3",
+            "more",
+            kind="dialogue",
+            messages=chat("안녕하세요", "네, 안녕하세요.", "밸브는요?", "탱크 아래입니다."),
+        ),
+        document("4", "link", kind="dialogue", messages=chat("a", "b", "Where?", "At https://example.org.")),
+        document("5", "open", kind="dialogue", messages=chat("Nobody answers?")),
+    ]
+    metrics, pairs, questions = curate(written(packages + rows), tmp_path, environment, turn_words=30)
+    turns = [row for row in pairs if dict(row["metadata"])["fact"] == "turn"]
+    assert metrics["turns"] == len(turns) == 2
+    by_parent = {row["parents"][0]: row["messages"] for row in turns}
+    assert by_parent == {row["id"]: row["messages"] for row in rows[1:3]}
+    assert {dict(row["metadata"])["fact"] for row in questions} >= {"dialogue"}
+    assert not [row for row in questions if row["messages"][-1]["content"] == long]
+    _, pairs, _ = curate(written(packages + rows), tmp_path / "none", environment, turns=0)
+    assert "turn" not in {dict(row["metadata"])["fact"] for row in pairs}
+
+
+def test_scored_selection_takes_rare_answers_from_good_documents_that_differ(
+    document, written, environment, tmp_path
+) -> None:
+    good, poor = {"quality": "0.9"}, {"quality": "0.1"}
+    rows = [package(document, f"Common{number}", license="MIT", **good) for number in range(30)]
+    rows += [package(document, f"Rare{number}", license=f"Rare-{number}.0", **good) for number in range(4)]
+    rows += [package(document, f"Poor{number}", license=f"Poor-{number}.0", **poor) for number in range(4)]
+    alike = [document(f"# Alike {n}\n\n## Opening hours\n\nIt opens at nine o'clock.\n", f"{n}.md") for n in range(9)]
+    apart = document("# Valve\n\n## Torque\n\nEighty newton metres suffice.\n", "apart.md")
+    options = {"facts": 8, "minimum": 1, "selection": "scored"}
+    _, _, questions = curate(written([*rows, *alike, apart]), tmp_path, environment, **options)
+    answers = Counter(row["messages"][1]["content"] for row in questions)
+    assert {answer for answer in answers if answer.startswith("Rare")} == {f"Rare-{number}.0" for number in range(4)}
+    assert not [answer for answer in answers if answer.startswith("Poor")]
+    assert answers["Eighty newton metres suffice."] == 1
+    _, _, by_lot = curate(
+        written([*rows, *alike, apart]), tmp_path / "lot", environment, **{**options, "selection": "random"}
+    )
+    assert sum(row["messages"][1]["content"] == "MIT" for row in by_lot) > answers["MIT"]
+
+
+def test_weights_that_weigh_nothing_are_refused(packages, written, environment, tmp_path) -> None:
+    with pytest.raises(HeadraceError, match="all weights are 0"):
+        weights = {"quality": 0, "difficulty": 0, "diversity": 0}
+        curate(written(packages), tmp_path, environment, weights=weights)
+
+
 def test_answers_are_short_and_clean(document) -> None:
     text = "# T\n\n## A\n\nOne two three four.\n\n## B\n\nAt https://example.org now.\n\n## C\n\n하나 둘 셋 넷입니다.\n"
     assert set(facts_of(document(text, "t.md"), words=4)) == {(Kind.SECTION, "A", "")}
