@@ -86,12 +86,19 @@ class File:
         name: Its address in the source, which goes into the document's `url`.
         modified: When it was last changed.
         tags: What else its documents should carry in their metadata.
+        form: Extension that tells its format; None where its name has it.
     """
 
     path: Path
     name: str
     modified: datetime.datetime
     tags: dict[str, str] = field(default_factory=dict)
+    form: str | None = None
+
+    @property
+    def suffix(self) -> str:
+        """The extension by which its format is told."""
+        return self.form if self.form is not None else Path(self.name).suffix.lower()
 
 
 def read_file(file: File, source: Source, options: Ingest) -> Iterator[Found]:
@@ -103,7 +110,7 @@ def read_file(file: File, source: Source, options: Ingest) -> Iterator[Found]:
 
 
 def _read(file: File, source: Source, options: Ingest) -> Iterator[Found]:
-    suffix = Path(file.name).suffix.lower()
+    suffix = file.suffix
     special = _special_reader(suffix, source)
     if special is not None:
         try:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from components.data.ingest.evidence import Evidence
 from components.data.jsonl import one_newline
 from components.data.reasons import Reason
 
@@ -22,6 +23,10 @@ class Unread(Reason):
     UNSUPPORTED = "unsupported", "No reader is there for this kind of file."
     EMPTY = "empty", "There is no text in it."
     REPEATED = "repeated", "The same text at the same address of the same source was read before."
+    REFUSED = "refused", "The site forbids it; `refused.jsonl` names the rule."
+    UNREACHABLE = "unreachable", "The site did not give it."
+    OUTSIDE = "outside", "It leads away from what was declared."
+    BEYOND = "beyond", "The site has more pages than the declaration takes."
     CONFIDENTIAL = "confidential", "It is more confidential than the recipe's ceiling; it was left where it is."
 
 
@@ -38,8 +43,8 @@ class Skipped:
     detail: str = ""
 
 
-Found = dict[str, Any] | Skipped
-"""A document (see `new_document`), or what was skipped."""
+Found = dict[str, Any] | Skipped | Evidence
+"""A document (see `new_document`), what was skipped, or what a site said about its use."""
 
 
 class Reader(Protocol):

@@ -1,8 +1,10 @@
 """Reads declared sources into documents."""
 
 import hashlib
+import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +12,18 @@ from components.common.documents import CONFIDENTIALITY, DocumentWriter
 from components.common.errors import HeadraceError, UsageError
 from components.common.report import Report
 from components.common.step import Context, Outcome
+from components.common.store import Store, open_store
+from components.data.ingest.evidence import Evidence, evidence_key, keep_terms, tags, write_list
 from components.data.ingest.folder import Folder, Imported, folder_of
 from components.data.ingest.items import QUARANTINED, Found, Reader, Skipped, Unread
 from components.data.ingest.options import Ingest
 from components.data.ingest.packages import SCHEME, Packages
 from components.data.licenses import declared_license
 from components.data.quarantine import SHOWN, Quarantine
-from components.data.sources import CLOUD, GIT, Source
+from components.data.sources import CLOUD, GIT, WEB, Source
 
+REFUSALS = "refused.jsonl"
+"""Name of the list of what sites refused, beside the documents."""
 ROWS = 1_000
 CHARACTERS = 16 * 2**20
 """Rows, and characters, that are gathered before they are written."""
@@ -41,11 +47,15 @@ def run(documents: Path, options: Ingest, context: Context) -> Outcome:
     if not options.sources:
         raise UsageError("no source is declared; add one to the recipe under data.ingest.sources")
     allowed = [source for source in options.sources if not _is_above(source.confidentiality, options)]
-    readers = [(source, open_reader(source, options)) for source in allowed]
+    store = open_store(context.environment.store)
+    began = datetime.now(UTC).replace(microsecond=0).isoformat()
+    terms = {source.id: keep_terms(store, source) for source in allowed if source.terms}
+    readers = [(source, open_reader(source, options, store)) for source in allowed]
     total = sum(len(reader) for _, reader in readers)
     done = 0
     with DocumentWriter(documents) as writer, Quarantine(documents, "ingest") as quarantine:
         tally = _Tally(quarantine, options)
+        tally.evidence += terms.values()
         for source in options.sources:
             if source not in allowed:
                 tally.skip(source, Skipped(Unread.CONFIDENTIAL, "the whole source"))
@@ -54,6 +64,8 @@ def run(documents: Path, options: Ingest, context: Context) -> Outcome:
         for source, reader in readers:
             for found in reader.read():
                 for document in tally.count(found, source):
+                    if source.id in terms:
+                        document["metadata"] |= tags([terms[source.id]])
                     pending.append(document)
                     held += len(document["text"])
                     if len(pending) >= ROWS or held >= CHARACTERS:
@@ -64,6 +76,10 @@ def run(documents: Path, options: Ingest, context: Context) -> Outcome:
                     context.progress(done, total, source.id)
             tally.forget()
         writer.write(pending)
+    write_list(store, documents, tally.evidence)
+    if tally.refusals:
+        write_refusals(documents, tally.refusals)
+    changed = [item for item in tally.evidence if item.before and item.retrieved_at >= began]
     if not writer.rows:
         places = ", ".join(source.location for source in options.sources)
         found_ = "; ".join(f"{count} {reason}" for reason, count in sorted(tally.reasons.items())) or "it is empty"
@@ -77,17 +93,25 @@ def run(documents: Path, options: Ingest, context: Context) -> Outcome:
             "sources": len(tally.sources),
             "megabytes": round(tally.characters / 1e6, 2),
             "quarantined": len(quarantine),
+            "terms_changed": sum(item.what == "terms" for item in changed),
+            "terms_not_kept": sum(not item.sha256 for item in terms.values()),
         },
-        report=tally.report(),
+        report=tally.report(changed),
     )
+
+
+def write_refusals(folder: Path, refusals: Sequence[dict[str, str]]) -> None:
+    """Write every refusal of a site beside the documents, with the rule that refused."""
+    lines = (json.dumps(row, sort_keys=True, ensure_ascii=False) + "\n" for row in refusals)
+    (folder / REFUSALS).write_text("".join(lines), "utf-8")
 
 
 def _is_above(confidentiality: str, options: Ingest) -> bool:
     return CONFIDENTIALITY.index(confidentiality) > CONFIDENTIALITY.index(options.max_confidentiality)
 
 
-def open_reader(source: Source, options: Ingest) -> Reader:
-    """Choose the reader for a source by its location.
+def open_reader(source: Source, options: Ingest, store: Store | None = None) -> Reader:
+    """Choose the reader for a source by its location; a crawl needs a store to be read.
 
     Raises:
         UsageError: Nothing reads such a location, or its licence is none.
@@ -99,6 +123,10 @@ def open_reader(source: Source, options: Ingest) -> Reader:
         from components.data.ingest.git import Repository
 
         return Repository(source, options)
+    if source.location.startswith(WEB):
+        from components.data.ingest.crawl import Site
+
+        return Site(source, options, store)
     if source.location.startswith(CLOUD):
         from components.data.ingest.cloud import Bucket
 
@@ -132,6 +160,8 @@ class _Tally:
         self.characters = 0
         self.shown: list[dict[str, str]] = []
         self.kept_out: Counter[str] = Counter()
+        self.evidence: list[Evidence] = []
+        self.refusals: list[dict[str, str]] = []
         self._quarantine = quarantine
         self._options = options
         self._seen: set[int] = set()
@@ -139,7 +169,9 @@ class _Tally:
     def count(self, found: Iterable[Found], source: Source) -> Iterator[dict[str, Any]]:
         """Account for what a reader found, and pass on the documents in it."""
         for item in found:
-            if isinstance(item, Skipped):
+            if isinstance(item, Evidence):
+                self.evidence += [item] * (item not in self.evidence)
+            elif isinstance(item, Skipped):
                 self.skip(source, item)
             elif _is_above(item["confidentiality"], self._options):
                 self.skip(source, Skipped(Unread.CONFIDENTIAL, "a record"))
@@ -161,6 +193,8 @@ class _Tally:
             return
         if item.reason in QUARANTINED:
             self._quarantine.put(item.reason, item.where, item.detail, source=source.id)
+        if item.reason == Unread.REFUSED:
+            self.refusals.append({"source": source.id, "url": item.where, "rule": item.detail})
         if len(self.shown) < SHOWN:
             self.shown.append({"what": item.where, "reason": item.reason.value, "detail": item.detail})
 
@@ -168,8 +202,8 @@ class _Tally:
         """Begin another source: ids name the source, so none of an earlier one comes again."""
         self._seen.clear()
 
-    def report(self) -> Report:
-        """Show the corpus by numbers; its texts are not masked yet, so none is shown."""
+    def report(self, changed: Sequence[Evidence]) -> Report:
+        """Show the corpus by numbers, and what changed of what allows its use; no text, for none is masked yet."""
         total = sum(self.kinds.values())
         report = Report("Ingest", f"{total:,} documents from {len(self.sources):,} sources.")
         report.metrics(
@@ -194,6 +228,29 @@ class _Tally:
                 [{"source": name, "left where it is": count} for name, count in sorted(self.kept_out.items())],
                 f"More confidential than {self._options.max_confidentiality}",
             )
+        for item in changed:
+            report.text(
+                f"{item.source}: its {item.what} changed since the last run, from {evidence_key(item.before)} to "
+                f"{evidence_key(item.sha256)} in the store; read them before its documents are used."
+            )
+        if self.evidence:
+            report.table(
+                [
+                    {
+                        "source": item.source,
+                        "what": item.what,
+                        "from": item.uri,
+                        "kept as": evidence_key(item.sha256) if item.sha256 else "",
+                        "first seen": item.retrieved_at,
+                        "before": evidence_key(item.before) if item.before else "",
+                        "problem": item.problem,
+                    }
+                    for item in self.evidence
+                ],
+                "What allows the use of sources, as it was",
+            )
+        if self.refusals:
+            report.bars(dict(Counter(row["rule"] for row in self.refusals).most_common(20)), "Refused, by rule")
         largest = sorted(self.sources.items(), key=lambda entry: (-entry[1].total(), entry[0]))
         report.table(
             [

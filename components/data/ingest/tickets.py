@@ -41,7 +41,7 @@ def read_tickets(file: File, source: Source, options: Ingest) -> Iterator[Found]
     columns = source.tickets
     tickets: dict[str, list[tuple[int, Mapping[str, Any]]]] = {}
     try:
-        for number, record in _records(text, file.name.rpartition(".")[2].lower()):
+        for number, record in _records(text, file.suffix.lstrip(".")):
             if not isinstance(record, Mapping) or record.get(columns.ticket) in (None, ""):
                 yield Skipped(Unread.MALFORMED, file.name, f"record {number}: it has no {columns.ticket}")
                 continue
