@@ -3,9 +3,11 @@
 The decision is a pure function of three declared values, so it is taken once for each combination that occurs.
 """
 
-from collections import Counter
-from dataclasses import dataclass
+from collections import Counter, defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import pyarrow as pa
 
@@ -52,6 +54,7 @@ def run(documents: Path, allowed: Path, options: Screen, context: Context) -> Ou
     """
     total = count_documents(documents)
     claims: Counter[tuple[Claim, str]] = Counter()
+    bases: defaultdict[Basis, _Shares] = defaultdict(_Shares)
     robots: Counter[str] = Counter()
     verdicts: dict[Claim, tuple[str, Excluded | None]] = {}
     done = 0
@@ -70,6 +73,7 @@ def run(documents: Path, allowed: Path, options: Screen, context: Context) -> Ou
                     verdicts[claim] = judge(claim, options)
                 expression, reason = verdicts[claim]
                 claims[claim, source] += 1
+                bases[basis_of(tags)].count(source, reason is None)
                 robots[tags.get("robots", "unknown")] += 1
                 licenses.append(expression)
                 keep.append(reason is None)
@@ -89,7 +93,7 @@ def run(documents: Path, allowed: Path, options: Screen, context: Context) -> Ou
         counts_out=writer.rows,
         dropped={reason.value: count for reason, count in sorted(dropped.items())},
         metrics={"licenses": len({expression for expression, reason in verdicts.values() if reason is None})},
-        report=_report(total, writer.rows, claims, verdicts, robots, options),
+        report=_report(total, writer.rows, claims, verdicts, bases, robots, options),
     )
 
 
@@ -116,14 +120,59 @@ def judge(claim: Claim, options: Screen) -> tuple[str, Excluded | None]:
         return expression, Excluded.CONFIDENTIALITY
     if not expression:
         return expression, Excluded.LICENSE_UNKNOWN
-    if ground(expression, options):
+    if objection(expression, options.licenses, options.needs, options.share_alike):
         return expression, Excluded.LICENSE_REFUSED
     return expression, None
 
 
-def ground(expression: str, options: Screen) -> str:
-    """Say why a licence is refused; '' if it is not."""
-    return objection(expression, options.licenses, options.needs, options.share_alike)
+def ground(claim: Claim, options: Screen) -> str:
+    """Say on what ground a document may not be used; '' if it may."""
+    expression, reason = judge(claim, options)
+    if reason is Excluded.CLASS:
+        return f"{claim.source_class} is not among {', '.join(options.classes)}"
+    if reason is Excluded.CONFIDENTIALITY:
+        return f"{claim.confidentiality} is above {options.max_confidentiality}"
+    if reason is Excluded.LICENSE_UNKNOWN:
+        stated = claim.license or claim.license_stated
+        return "the statement does not say which licence it means" if stated else "no licence is stated"
+    return objection(expression, options.licenses, options.needs, options.share_alike) if reason else ""
+
+
+class Basis(NamedTuple):
+    """On what a document's use rests beside its licence, as `data/ingest` has found it; '' where there is nothing."""
+
+    terms: str = ""
+    terms_sha256: str = ""
+    terms_changed: str = ""
+    robots_sha256: str = ""
+    reservations_sha256: str = ""
+
+
+def basis_of(metadata: Mapping[str, str]) -> Basis:
+    """Read the basis from a document's metadata."""
+    return Basis(*(metadata.get(name, "") for name in Basis._fields))
+
+
+@dataclass
+class _Shares:
+    """Which sources rest on a basis, and how many of their documents may be used."""
+
+    sources: set[str] = field(default_factory=set)
+    allowed: int = 0
+    excluded: int = 0
+
+    def count(self, source: str, allowed: bool) -> None:
+        self.sources.add(source)
+        self.allowed += allowed
+        self.excluded += not allowed
+
+    def named(self) -> str:
+        first = min(self.sources)
+        return first if len(self.sources) == 1 else f"{first} and {len(self.sources) - 1:,} more"
+
+
+def _kept(sha256: str) -> str:
+    return f"evidence/{sha256}" if sha256 else ""
 
 
 def _report(
@@ -131,13 +180,14 @@ def _report(
     kept: int,
     claims: Counter[tuple[Claim, str]],
     verdicts: dict[Claim, tuple[str, Excluded | None]],
+    bases: Mapping[Basis, "_Shares"],
     robots: Counter[str],
     options: Screen,
 ) -> Report:
-    """Show the policy at work: by licence, by reason, by source; never a text."""
+    """Show the policy at work: by licence, by reason, by source, on what grounds and evidence; never a text."""
     report = Report("Screen", f"{kept:,} of {total:,} documents may be used.")
     sources = {source for _, source in claims}
-    refused: Counter[tuple[str, str, Excluded]] = Counter()
+    refused: Counter[tuple[str, str, Excluded, str]] = Counter()
     reasons: Counter[str] = Counter()
     licenses: Counter[str] = Counter()
     for (claim, source), count in claims.items():
@@ -146,15 +196,15 @@ def _report(
             licenses[expression] += count
         else:
             reasons[f"{reason.value}: {reason.sentence}"] += count
-            wording = expression or claim.license_stated or claim.license or "nothing stated"
-            refused[source, wording, reason] += count
+            wording = expression or claim.license_stated or claim.license
+            refused[source, wording, reason, ground(claim, options)] += count
     report.metrics(
         {
             "documents": total,
             "allowed": kept,
             "excluded": total - kept,
             "sources": len(sources),
-            "sources excluded": len({source for source, _, _ in refused}),
+            "sources excluded": len({source for source, *_ in refused}),
         }
     )
     if reasons:
@@ -176,19 +226,44 @@ def _report(
             "Terms of the licences that occur in what is allowed",
         )
     if refused:
-        ordered = sorted(refused.items(), key=_by_count)
+        masker = Masker(Mask().kinds)
         report.table(
             [
                 {
                     "source": source,
-                    "licence": Masker(Mask().kinds).mask(wording)[:120],
+                    "licence": masker.mask(wording)[:120] or "nothing stated",
                     "reason": reason.value,
-                    "ground": ground(wording, options) if reason is Excluded.LICENSE_REFUSED else reason.sentence,
+                    "ground": why,
                     "documents": count,
                 }
-                for (source, wording, reason), count in ordered
+                for (source, wording, reason, why), count in sorted(refused.items(), key=_by_count)
             ],
-            "Excluded sources",
+            "Every exclusion and its ground",
+            limit=len(refused),
+        )
+    for basis, shares in bases.items():
+        if basis.terms_changed:
+            report.text(
+                f"{shares.named()}: the terms are others since {basis.terms_changed} than before; read them before the "
+                "documents are used."
+            )
+    if any(bases):
+        report.table(
+            [
+                {
+                    "sources": shares.named(),
+                    "terms": basis.terms or "none declared",
+                    "terms as they were": _kept(basis.terms_sha256) or ("not kept" if basis.terms else ""),
+                    "changed": basis.terms_changed,
+                    "robots.txt as it was": _kept(basis.robots_sha256),
+                    "reservations as they were": _kept(basis.reservations_sha256),
+                    "allowed": shares.allowed,
+                    "excluded": shares.excluded,
+                }
+                for basis, shares in sorted(bases.items(), key=lambda entry: entry[1].named())
+            ],
+            "Terms and their evidence: where it lies in the store",
+            limit=len(bases),
         )
     report.text(
         f"Licences that may be used: {', '.join(options.licenses)}. What they must not forbid: "

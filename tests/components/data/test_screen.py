@@ -61,10 +61,32 @@ def test_every_document_is_kept_or_counted_and_licences_become_spdx(documents, t
     page = outcome.report.html()
     assert "GPL-3.0-or-later is not on the list" in page
     assert "Terms of the licences that occur in what is allowed" in page
-    assert Excluded.LICENSE_UNKNOWN.sentence in page
+    assert "the statement does not say which licence it means" in page
+    assert "restricted is above internal" in page
+    assert "third_party is not among public" in page
     assert "robots.txt: not applicable for 5 documents" in page
     assert "bob@corp.com" not in page
     assert "010-1234-5678" not in page
+
+
+def test_the_report_says_where_the_terms_lie_and_whose_have_changed(document, written, tmp_path, environment):
+    def made(name, **tags):
+        return document(name, name, license="MIT", confidentiality="public", metadata=tags, source=name)
+
+    terms = {"terms": "https://site.example/terms", "terms_sha256": "a" * 64}
+    rows = [
+        made("site", **terms, terms_changed="2026-01-02", robots_sha256="b" * 64, robots="allowed"),
+        *(made(f"pypi/{number}", **terms) for number in range(3)),
+        made("lost", terms="https://gone.example/"),
+        made("own"),
+    ]
+    page = run(written(rows), tmp_path / "out", Screen(), Context("data/screen", environment)).report.html()
+    assert "site: the terms are others since 2026-01-02 than before" in page
+    assert page.count("evidence/" + "a" * 64) == 2
+    assert page.count("evidence/" + "b" * 64) == 1
+    assert "pypi/0 and 2 more" in page
+    assert "not kept" in page
+    assert "none declared" in page
 
 
 def test_the_component_writes_the_same_bytes_every_time(documents, tmp_path, environment):
