@@ -158,7 +158,8 @@ def clean(url: str) -> str:
     if whole.scheme not in ("http", "https") or not host or "%" in host or whole.userinfo or (port or 0) > 65_535:
         return ""
     host = f"[{host}]" if ":" in host else host
-    address = f"{whole.scheme}://{host}{f':{port}' if port else ''}{whole.raw_path.decode('ascii').removesuffix('?')}"
+    path, _, query = whole.raw_path.decode("ascii").partition("?")
+    address = f"{whole.scheme}://{host}{f':{port}' if port else ''}{path}{f'?{query}' if query else ''}"
     return address if len(address) <= _LONGEST_ADDRESS else ""
 
 

@@ -545,6 +545,7 @@ def test_terms_are_kept_as_they_were_and_a_change_is_said_once(site, read, envir
         ("http://[::1]:8000/", "http://[::1]:8000/"),
         ("https://x/a/%2e%2e/%2E./b", "https://x/b"),
         ("https://x/?", "https://x/"),
+        ("https://x/??", "https://x/??"),
         ("https://user:word@x/", ""),
         ("mailto:a@b", ""),
         ("//x/y", ""),
