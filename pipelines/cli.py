@@ -366,11 +366,14 @@ def _ledger(name: str, home: Path) -> "Ledger":
 def _mount() -> None:
     serving = importlib.import_module("serving.cli")
     app.add_typer(importlib.import_module("pipelines.gc").gc_app, name="gc")
+    app.add_typer(importlib.import_module("pipelines.erase_cli").erase_app, name="erase")
     app.add_typer(serving.serve_app, name="serve")
     app.add_typer(serving.rollout_app, name="rollout")
     app.add_typer(serving.models_app, name="models")
     app.add_typer(importlib.import_module("pipelines.release_cli").release_app)
+    app.add_typer(importlib.import_module("pipelines.probe_cli").probe_app)
     app.add_typer(importlib.import_module("pipelines.cluster_cli").app)
+    app.add_typer(importlib.import_module("pipelines.backup_cli").app)
     app.add_typer(importlib.import_module("pipelines.images_cli").images_app, name="images")
 
 

@@ -21,7 +21,10 @@ from components.common.errors import HeadraceError, UsageError
 from components.common.step import IMAGES, image_reference
 
 COMPILED = Path(__file__).parent / "compiled"
-PIPELINES = ("prepare_data", "progress_rollout", "publish_base", "release_line", "release_model")
+PIPELINES = (
+    *("erase_subject", "prepare_data", "prepare_data_sharded", "probe_data"),
+    *("progress_rollout", "publish_base", "release_line", "release_model"),
+)
 
 
 def load_pipeline(name: str) -> GraphComponent:
@@ -101,7 +104,7 @@ def dump_documents(*documents: Mapping[str, Any]) -> str:
 
 
 def dangling_references(specification: Mapping[str, Any]) -> list[str]:
-    """Find references to components, executors or tasks that the specification does not define."""
+    """Find references to components, executors, tasks or inputs that the specification does not define."""
     components = specification.get("components", {})
     executors = specification.get("deploymentSpec", {}).get("executors", {})
     problems = []
@@ -111,12 +114,16 @@ def dangling_references(specification: Mapping[str, Any]) -> list[str]:
             problems.append(f"{owner}: executor {label} is not defined")
         dag = component.get("dag", {})
         tasks = dag.get("tasks", {})
+        declared = {name for kind in component.get("inputDefinitions", {}).values() for name in kind}
         for task_name, task in tasks.items():
             if task["componentRef"]["name"] not in components:
                 problems.append(f"{owner}.{task_name}: component {task['componentRef']['name']} is not defined")
             for producer in [*task.get("dependentTasks", []), *_values(task, "producerTask")]:
                 if producer not in tasks:
                     problems.append(f"{owner}.{task_name}: task {producer} is not defined")
+            for given in [*_values(task, "componentInputParameter"), *_values(task, "componentInputArtifact")]:
+                if given not in declared:
+                    problems.append(f"{owner}.{task_name}: input {given} is not defined")
         for producer in _values(dag.get("outputs", {}), "producerSubtask"):
             if producer not in tasks:
                 problems.append(f"{owner}: output of {producer}, which is not defined")

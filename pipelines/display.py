@@ -24,7 +24,7 @@ class Display:
         self.console = console or Console(file=sys.__stdout__)
         self._total = 0
         self._number = 0
-        self._current: TaskID | None = None
+        self._running: dict[int, tuple[int, TaskID]] = {}
         self._bars = Progress(
             SpinnerColumn(),
             TextColumn("[bold]{task.description}"),
@@ -59,24 +59,30 @@ class Display:
 
     def started(self, step: StepRun) -> None:
         """See `Watcher.started`."""
-        self._number += 1
-        description = f"{self._number:>2}/{self._total} {step.name}"
-        self._current = self._bars.add_task(description, total=None, note="")
+        number = self._count()
+        description = f"{number:>2}/{self._total} {step.name}"
+        self._running[id(step)] = number, self._bars.add_task(description, total=None, note="")
 
     def progressed(self, step: StepRun, done: float, total: float, note: str) -> None:
         """See `Watcher.progressed`."""
-        if self._current is not None:
-            self._bars.update(self._current, completed=done, total=total, note=escape(note))
+        _, bar = self._running[id(step)]
+        self._bars.update(bar, completed=done, total=total, note=escape(note))
 
     def finished(self, step: StepRun) -> None:
         """See `Watcher.finished`."""
         if step.state == "cached":
-            self._number += 1
-        elif self._current is not None:
-            self._bars.remove_task(self._current)
-            self._current = None
+            number = self._count()
+        else:
+            number, bar = self._running.pop(id(step))
+            self._bars.remove_task(bar)
         took = "reused" if step.state == "cached" else f"{step.seconds:6.1f} s"
-        self.say(f"{_MARKS[step.state]} {self._number:>2}/{self._total} {step.name:<16}[/] {took:>9}  {_summary(step)}")
+        self.say(f"{_MARKS[step.state]} {number:>2}/{self._total} {step.name:<16}[/] {took:>9}  {_summary(step)}")
+
+    def _count(self) -> int:
+        """Number a step; a loop may have more of them than the pipeline shows."""
+        self._number += 1
+        self._total = max(self._total, self._number)
+        return self._number
 
 
 def _summary(step: StepRun) -> str:

@@ -41,6 +41,7 @@ class Kind(StrEnum):
     MODEL = "model"
     ENCRYPTED = "encrypted model"
     BASE = "converted base model"
+    TRIAL = "training of a probe"
     CACHE = "cache entry"
     ARTIFACT = "artifact"
     RUN = "run"
@@ -227,6 +228,8 @@ def judge(item: Item, needed: Needs, served: Needs, window_start: datetime) -> V
         return Verdict(item, Fate.GO, "what it leads to is gone or goes")
     if item.kind == Kind.BASE:
         return Verdict(item, Fate.GO, f"a run converts it again when it needs it; since {day}")
+    if item.kind == Kind.TRIAL:
+        return Verdict(item, Fate.GO, f"a probe trains and measures again when it needs it; since {day}")
     return Verdict(item, Fate.GO, f"nothing needs it; since {day}")
 
 

@@ -18,6 +18,7 @@ from components.common.errors import GateHold, HeadraceError
 from components.common.ledger import DamagedArtifact, check_input
 from components.common.recipes import Recipe
 from components.common.report import Report
+from components.data.decontaminate.items import state_of
 from components.data.ingest.read import fingerprint
 from components.evaluation.gate.decide import VERDICT
 from components.release.rollout import Rollout, connect
@@ -73,8 +74,8 @@ def run_line(recipe: Recipe, environment: Environment, display: Display) -> Line
                 display.say(f"[bold]{name}[/]")
                 runs.append(run_pipeline(load_pipeline(name), arguments, home, log, display))
         released = runs[-1]
-        questions = _questions(_artifact(released, "curate", "questions", home))
-        decision, verdict = _verdict(_artifact(released, "gate", "verdict", home))
+        questions = _questions(output_of(released, "curate", "questions", home))
+        decision, verdict = _verdict(output_of(released, "gate", "verdict", home))
         rehearsal = None
         service = connect(environment, recipe.release.publish.name)
         if decision == "release" and service.status().candidate:
@@ -134,17 +135,20 @@ def _pipelines(recipe: Recipe, environment: Environment) -> list[str]:
 
 
 def _observed(recipe: Recipe) -> Recipe:
-    """Note what the sources look like now, so that a cached ingest notices when they change."""
-    ingest = recipe.data.ingest
-    seen = ingest.model_copy(update={"observed": fingerprint(ingest.sources)})
-    return recipe.model_copy(update={"data": recipe.data.model_copy(update={"ingest": seen})})
+    """Note what sources and evaluation sets look like now, so that a cached step notices when they change."""
+    data = recipe.data
+    seen = {
+        "ingest": data.ingest.model_copy(update={"observed": fingerprint(data.ingest.sources)}),
+        "decontaminate": data.decontaminate.model_copy(update={"observed": state_of(data.decontaminate.sets)}),
+    }
+    return recipe.model_copy(update={"data": data.model_copy(update=seen)})
 
 
 def _step(run: PipelineRun, name: str) -> StepRun:
     return next(step for step in run.steps if step.name == name)
 
 
-def _artifact(run: PipelineRun, step: str, name: str, home: Path) -> Path:
+def output_of(run: PipelineRun, step: str, name: str, home: Path) -> Path:
     """Find a step's output; a reused one may have been damaged since."""
     report = _step(run, step).report
     if report is None:

@@ -14,6 +14,7 @@ import re
 import shutil
 import signal
 import tempfile
+import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -50,6 +51,7 @@ class StepRun:
     seconds: float = 0.0
     metrics: dict[str, Any] = field(default_factory=dict)
     report: Path | None = None
+    began: float = 0.0
 
 
 class Watcher(Protocol):
@@ -160,8 +162,18 @@ def count_steps(specification: PipelineSpec) -> int:
     return count(specification.root)
 
 
+class _Here(threading.local):
+    """What one thread of KFP's runner is at: the step it runs, and the line its child is writing."""
+
+    step: StepRun | None = None
+    line = ""
+
+
 class _Events(io.TextIOBase):
-    """The children's standard output and KFP's log records, read as events."""
+    """The children's standard output and KFP's log records, read as events.
+
+    Iterations of a loop run in threads of their own, so whatever a thread says is about the step it runs.
+    """
 
     def __init__(self, home: Path, log: TextIO, watcher: Watcher) -> None:
         self.steps: list[StepRun] = []
@@ -169,15 +181,13 @@ class _Events(io.TextIOBase):
         self._home = home
         self._log = log
         self._watcher = watcher
-        self._began = 0.0
-        self._line = ""
+        self._here = _Here()
         self._error: dict[str, Any] = {}
 
     def write(self, text: str) -> int:
-        self._log.write(text)
-        self._line += text
-        *lines, self._line = self._line.split("\n")
+        *lines, self._here.line = (self._here.line + text).split("\n")
         for line in lines:
+            self._log.write(line + "\n")
             self._read(line.strip())
         return len(text)
 
@@ -191,16 +201,17 @@ class _Events(io.TextIOBase):
             self.never_fires = True
         if match := _STARTED.search(message):
             self._start(match["task"])
-        elif match := _FINISHED.search(message):
-            self._finish("done" if match["status"] == "SUCCESS" else "failed")
+        elif self._here.step and (match := _FINISHED.search(message)):
+            self._finish(self._here.step, "done" if match["status"] == "SUCCESS" else "failed")
         elif match := _CACHED.search(message):
             self._reuse(match["task"], match["key"])
         return False
 
     def failure(self, error: RuntimeError) -> HeadraceError:
         """Explain why the run failed, and set aside the artifact that was damaged."""
-        if self.steps and self.steps[-1].state == "running":
-            self._finish("failed")
+        for step in self.steps:
+            if step.state == "running":
+                self._finish(step, "failed")
         # What comes after it is an exit handler, or a step that needed nothing of it.
         where = next((step.name for step in self.steps if step.state == "failed"), "the pipeline")
         if not self._error:
@@ -212,28 +223,27 @@ class _Events(io.TextIOBase):
 
     def _read(self, line: str) -> None:
         for marker, take in ((PROGRESS, self._progress), (DONE, self._done), (ERROR, self._fail)):
-            if line.startswith(marker) and self.steps:
+            if line.startswith(marker) and self._here.step:
                 with contextlib.suppress(json.JSONDecodeError):
-                    take(json.loads(line.removeprefix(marker)))
+                    take(self._here.step, json.loads(line.removeprefix(marker)))
 
-    def _progress(self, event: dict[str, Any]) -> None:
-        self._watcher.progressed(self.steps[-1], event["done"], event["total"], event["note"])
+    def _progress(self, step: StepRun, event: dict[str, Any]) -> None:
+        self._watcher.progressed(step, event["done"], event["total"], event["note"])
 
-    def _done(self, event: dict[str, Any]) -> None:
-        self.steps[-1].report = Path(event["report"])
-        self.steps[-1].metrics = json.loads(Path(event["metrics"]).read_text("utf-8"))
+    def _done(self, step: StepRun, event: dict[str, Any]) -> None:
+        step.report = Path(event["report"])
+        step.metrics = json.loads(Path(event["metrics"]).read_text("utf-8"))
 
-    def _fail(self, event: dict[str, Any]) -> None:
+    def _fail(self, step: StepRun, event: dict[str, Any]) -> None:
         self._error = event
 
     def _start(self, task: str) -> None:
-        self._began = time.perf_counter()
-        self.steps.append(StepRun(_step_name(task)))
-        self._watcher.started(self.steps[-1])
+        self._here.step = StepRun(_step_name(task), began=time.perf_counter())
+        self.steps.append(self._here.step)
+        self._watcher.started(self._here.step)
 
-    def _finish(self, state: str) -> None:
-        step = self.steps[-1]
-        step.state, step.seconds = state, time.perf_counter() - self._began
+    def _finish(self, step: StepRun, state: str) -> None:
+        step.state, step.seconds = state, time.perf_counter() - step.began
         self._watcher.finished(step)
 
     def _reuse(self, task: str, key: str) -> None:

@@ -27,11 +27,24 @@ NOTIFY = "headrace-notify"
 """Secret with the addresses of the channels, each under the name of its environment variable."""
 ADDRESSES = ("HEADRACE_WEBHOOK_URL", "HEADRACE_SMTP_URL")
 
-_SIGNING = ("card", "register", "register-base", "publish")
+SUBJECTS = "headrace-subjects"
+"""Secret with `subjects.key`, under which people and what was erased are named."""
+ERASURE = "headrace-erasure"
+"""Secret with `erasure.pem`, which opens sealed requests."""
+KEYS_FOLDER = "/var/run/headrace/keys"
+
+_SIGNING = ("card", "register", "register-base", "publish", "erase", "certify")
 """Steps that sign a head of the ledger."""
-_INTERRUPTIBLE = ("tune", "benchmark")
+_NAMING = ("ingest", "parse", "mask", "erase", "certify")
+"""Steps that name people, or tell by their names whom not to let in."""
+_INTERRUPTIBLE = ("tune", "benchmark", "probe")
 """Steps that run in the pool for experiments, which may be spot nodes."""
-_HOURS = {"tune": 24, "benchmark": 8, "progress": 25}
+SIZED = {
+    **{name: name for name in Sizes.model_fields},
+    **dict.fromkeys(("sign-shard", "bucket-shard", "cluster-shard", "keep-shard"), "deduplicate"),
+}
+"""Steps whose size comes from the run, and under which name."""
+_HOURS = {"tune": 24, "benchmark": 8, "progress": 25, "probe": 96}
 """Hours after which a step that takes longer than two is taken for stuck."""
 _UNIT = 512
 
@@ -40,14 +53,14 @@ def furnish(parts: Mapping[str, Any]) -> None:
     """Give the steps of the pipeline that is being defined what their pods need; call it last.
 
     Args:
-        parts: The outputs of `plan`.
+        parts: The outputs of `plan`, or those of them that the steps defined need, by the same names.
     """
     for task in Pipeline.get_default_pipeline().tasks.values():
         name = task.component_spec.name
         if task.component_spec.implementation.container is None:  # a pipeline of its own furnishes itself
             continue
-        if heavy := Sizes.model_fields.get(name):
-            _enlarge(task, name, parts, accelerated=heavy.annotation is Accelerated)
+        if name in SIZED:
+            _enlarge(task, SIZED[name], parts)
         else:
             _size(task, name)
         _secure(task, name)
@@ -82,10 +95,11 @@ def _size(task: PipelineTask, name: str) -> None:
     task.set_memory_request(f"{mib}Mi").set_memory_limit(f"{2 * mib}Mi")
 
 
-def _enlarge(task: PipelineTask, name: str, parts: Mapping[str, Any], *, accelerated: bool) -> None:
+def _enlarge(task: PipelineTask, name: str, parts: Mapping[str, Any]) -> None:
     cpu, memory = parts[f"{name}_cpu"], parts[f"{name}_memory"]
+    task.register_pipeline_channels([cpu, memory])  # else KFP does not carry them into a loop
     task.set_cpu_request(cpu).set_cpu_limit(cpu).set_memory_request(memory).set_memory_limit(memory)
-    if accelerated:
+    if Sizes.model_fields[name].annotation is Accelerated:
         task.set_accelerator_type(parts[f"{name}_accelerator"])
         task.set_accelerator_limit(parts[f"{name}_accelerators"])
 
@@ -96,9 +110,13 @@ def _secure(task: PipelineTask, name: str) -> None:
     kubernetes.set_timeout(task, _HOURS.get(name, 2) * 3600)
     if name in _SIGNING:
         kubernetes.use_secret_as_volume(task, LEDGER, LEDGER_FOLDER)
+    if name in _NAMING:  # optional: the step itself says what is missing, when it is needed
+        kubernetes.use_secret_as_volume(task, SUBJECTS, f"{KEYS_FOLDER}/subjects", optional=True)
+    if name == "erase":
+        kubernetes.use_secret_as_volume(task, ERASURE, f"{KEYS_FOLDER}/erasure")
     if name.startswith("notify") or name == "progress":
         kubernetes.use_secret_as_env(task, NOTIFY, {address: address for address in ADDRESSES}, optional=True)
-    if name == "tune":
+    if name in ("tune", "probe"):
         kubernetes.empty_dir_mount(task, "shared-memory", "/dev/shm", medium="Memory", size_limit="2Gi")
 
 

@@ -1,8 +1,13 @@
 """`prepare_data`: sources in, one immutable dataset version out."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from kfp import dsl
+from kfp.dsl.pipeline_channel import PipelineChannel
 
 from components.data.card.component import card
+from components.data.decontaminate.component import decontaminate
 from components.data.deduplicate.component import deduplicate
 from components.data.filter.component import filter as keep_good
 from components.data.ingest.component import ingest
@@ -12,6 +17,34 @@ from components.data.parse.component import parse
 from components.data.screen.component import screen
 from components.planning.plan.component import plan
 from pipelines.pods import furnish, watched
+
+
+def collect(parts: Mapping[str, Any]) -> PipelineChannel:
+    """Define the steps from sources to documents that are good enough, duplicates and all.
+
+    Args:
+        parts: The outputs of `plan`.
+    """
+    here = parts["workplace"]
+    ingested = ingest(options=parts["ingest"], environment=here)
+    parsed = parse(documents=ingested.outputs["documents"], options=parts["parse"], environment=here)
+    screened = screen(documents=parsed.outputs["parsed"], options=parts["screen"], environment=here)
+    masked = mask(documents=screened.outputs["allowed"], options=parts["mask"], environment=here)
+    filtered = keep_good(documents=masked.outputs["masked"], options=parts["filter"], environment=here)
+    return filtered.outputs["kept"]
+
+
+def compose(unique: PipelineChannel, parts: Mapping[str, Any]) -> PipelineChannel:
+    """Define the steps from documents without duplicates to a dataset version.
+
+    Args:
+        unique: The documents.
+        parts: The outputs of `plan`.
+    """
+    here = parts["workplace"]
+    clean = decontaminate(documents=unique, options=parts["decontaminate"], environment=here).outputs["clean"]
+    mixed = mix(documents=clean, options=parts["mix"], environment=here)
+    return card(documents=mixed.outputs["mixed"], options=parts["card"], environment=here).outputs["dataset"]
 
 
 @dsl.pipeline(name="make-dataset", display_name="Make a dataset version")
@@ -26,17 +59,12 @@ def make_dataset(recipe: dict, environment: dict) -> dsl.Dataset:
         The dataset version: Parquet parts, manifest, data card.
     """
     parts = plan(options=recipe, environment=environment).outputs
-    here = parts["workplace"]
-    ingested = ingest(options=parts["ingest"], environment=here)
-    parsed = parse(documents=ingested.outputs["documents"], options=parts["parse"], environment=here)
-    screened = screen(documents=parsed.outputs["parsed"], options=parts["screen"], environment=here)
-    masked = mask(documents=screened.outputs["allowed"], options=parts["mask"], environment=here)
-    filtered = keep_good(documents=masked.outputs["masked"], options=parts["filter"], environment=here)
-    unique = deduplicate(documents=filtered.outputs["kept"], options=parts["deduplicate"], environment=here)
-    mixed = mix(documents=unique.outputs["unique"], options=parts["mix"], environment=here)
-    carded = card(documents=mixed.outputs["mixed"], options=parts["card"], environment=here)
+    unique = deduplicate(
+        documents=collect(parts), options=parts["deduplicate"], environment=parts["workplace"]
+    ).outputs["unique"]
+    dataset = compose(unique, parts)
     furnish(parts)
-    return carded.outputs["dataset"]
+    return dataset
 
 
 @dsl.pipeline(name="prepare-data", display_name="Prepare data")

@@ -3,6 +3,7 @@
 from kfp import dsl
 
 from components.data.curate.component import curate
+from components.data.decontaminate.component import decontaminate_pairs
 from components.evaluation.benchmark.component import benchmark
 from components.evaluation.gate.component import gate
 from components.model.fetch.component import fetch
@@ -33,7 +34,13 @@ def tune_and_publish(
     here = parts["workplace"]
     base = fetch(options=parts["fetch"], environment=here).outputs["base"]
     questions = curate(dataset=dataset, options=parts["curate"], environment=here)
-    tuned = tune(base=base, pairs=questions.outputs["pairs"], options=parts["tune"], environment=here)
+    pairs = decontaminate_pairs(
+        pairs=questions.outputs["pairs"],
+        questions=questions.outputs["questions"],
+        options=parts["decontaminate"],
+        environment=here,
+    ).outputs["clean"]
+    tuned = tune(base=base, pairs=pairs, options=parts["tune"], environment=here)
     candidate = merge(base=base, adapter=tuned.outputs["adapter"], options=parts["merge"], environment=here).outputs[
         "candidate"
     ]

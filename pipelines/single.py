@@ -94,7 +94,12 @@ def run_single(
         "metrics": dsl.Metrics(name="metrics", uri=str(first.with_name(f"{first.name}.metrics.json").resolve())),
         "report": dsl.HTML(name="report", uri=str(first.with_name(f"{first.name}.html").resolve())),
     }
-    artifacts = {key: dsl.Artifact(name=key, uri=str(path.resolve())) for key, path in {**inputs, **outputs}.items()}
+    artifacts: dict[str, Any] = {
+        key: dsl.Artifact(name=key, uri=str(path.resolve())) for key, path in {**inputs, **outputs}.items()
+    }
+    for key in inputs:
+        if specification.inputs[key].is_artifact_list:
+            artifacts[key] = [artifacts[key]]
     place = environment.model_dump(mode="json")
     with contextlib.redirect_stdout(_Unmarked()):
         component.python_func(**artifacts, **beside, options=dict(options), environment=place)

@@ -41,6 +41,7 @@ _VERSIONS = {
 """Where versions are in the store, and the file that makes one whole."""
 
 _BASES = "base-models"
+_TRIALS = "probes"
 _REMOVED = ".removed-"
 _TEMPORARY_DAYS = 1
 """A temporary file of the store that is older was left by a writer that died."""
@@ -112,7 +113,7 @@ class Sweep:
             needs(entries, heads, surroundings.mentioned, surroundings.holds, models, self._now, window)
             for window in (self._window, None)
         )
-        found = [*self._versions(heads), *self._bases(), *self._local(), *self._releases()]
+        found = [*self._versions(heads), *self._bases(), *self._trials(), *self._local(), *self._releases()]
         verdicts = [judge(item, needed, served, self._window) for item in found]
         return Plan([*verdicts, *self._caches(verdicts, needed, served)], surroundings)
 
@@ -137,6 +138,8 @@ class Sweep:
             elif item.kind in (Kind.DATASET, Kind.MODEL, Kind.ENCRYPTED, Kind.BASE):
                 if why := self._remove_version(verdict, fresh, places):
                     kept.append(replace(verdict, fate=Fate.KEEP, why=why))
+            elif item.kind == Kind.TRIAL:
+                self.store.delete(item.name)
             else:
                 self._remove_local(verdict, places)
             progress(verdict)
@@ -230,6 +233,11 @@ class Sweep:
         for key, objects in self._below(_BASES, 1).items():
             size, since = sum(stored.size for stored in objects), max(stored.written for stored in objects)
             yield Item(Kind.BASE, key, key, size, since=since)
+
+    def _trials(self) -> Iterator[Item]:
+        """What probes found of models that they did not keep: numbers only, a file each."""
+        for stored in self.store.describe(f"{_TRIALS}/"):
+            yield Item(Kind.TRIAL, stored.key, _TRIALS, stored.size, since=stored.written)
 
     def _below(self, folder: str, depth: int) -> dict[str, list[Stored]]:
         """The objects of a folder by the version they belong to, which is `depth` levels below it."""

@@ -11,7 +11,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from components.common.errors import HeadraceError
@@ -123,6 +125,35 @@ def with_text(table: pa.Table, text: Sequence[str] | pa.Array | pa.ChunkedArray)
     revisions = pa.array([text_revision(value) for value in column.to_pylist()], pa.string())
     table = table.set_column(table.schema.get_field_index("text"), SCHEMA.field("text"), column)
     return table.set_column(table.schema.get_field_index("revision"), SCHEMA.field("revision"), revisions)
+
+
+def with_metadata(table: pa.Table, name: str, values: Sequence[str | None]) -> pa.Table:
+    """Set a key of the metadata, keys staying in order; a document whose value is None has none."""
+    column = table["metadata"].combine_chunks()
+    bounds = column.offsets.to_numpy()
+    pairs = slice(bounds[0], bounds[-1])
+    rows = np.repeat(np.arange(len(column)), np.diff(bounds))
+    other = np.asarray(pc.not_equal(column.keys[pairs], name).to_numpy(zero_copy_only=False), bool)
+    given = np.array([value is not None for value in values], bool)
+    added = np.flatnonzero(given)
+    merged = pa.table(
+        {
+            "row": np.r_[rows[other], added],
+            "key": pa.concat_arrays(
+                [column.keys[pairs].filter(pa.array(other)), pa.array([name] * len(added), pa.string())]
+            ),
+            "value": pa.concat_arrays(
+                [column.items[pairs].filter(pa.array(other)), pa.array(values, pa.string()).filter(pa.array(given))]
+            ),
+        }
+    ).sort_by([("row", "ascending"), ("key", "ascending")])
+    counts = np.bincount(merged["row"].to_numpy(), minlength=len(column))
+    offsets = pa.array(np.r_[0, np.cumsum(counts)], pa.int32())
+    arrays = (merged[part].combine_chunks() for part in ("key", "value"))
+    field = SCHEMA.field("metadata")
+    return table.set_column(
+        table.schema.get_field_index(field.name), field, pa.MapArray.from_arrays(offsets, *arrays).cast(field.type)
+    )
 
 
 def part_files(path: Path) -> list[Path]:

@@ -54,13 +54,23 @@ class Accelerated(Size):
     accelerators: int = Field(0, ge=0, description="How many; 0: the step computes on processors.")
 
 
-class Sizes(Options):
-    """What the heavy steps get on a cluster; the model decides it, not the step."""
+class Spread(Size):
+    """What each pod of a step gets that can be spread over several, and over how many."""
 
+    shards: int = Field(4, ge=1, le=200, description="Pods that share the work where the pipeline spreads it.")
+
+
+class Sizes(Options):
+    """What the heavy steps get on a cluster; model and corpus decide it, not the step."""
+
+    deduplicate: Spread = Field(
+        default=Spread(cpu="2", memory="4Gi"), description="Search for duplicates; memory grows with the corpus."
+    )
     fetch: Size = Field(default=Size(), description="Download and conversion of the base model.")
     tune: Accelerated = Field(default=Accelerated(cpu="8", memory="10Gi"), description="Training.")
     merge: Size = Field(default=Size(), description="Adapter and base become one model.")
     benchmark: Accelerated = Field(default=Accelerated(), description="Base against candidate.")
+    probe: Accelerated = Field(default=Accelerated(cpu="8", memory="10Gi"), description="Trainings of a probe.")
 
 
 class Serving(Options):
@@ -126,6 +136,11 @@ class Environment(Options):
     store: str = Field(description="Root of datasets, models and ledger: file:///… or gs://….")
     tracking: str = Field(description="MLflow tracking URI.")
     signing_key: str = Field(description="File of the Ed25519 key that signs the ledger's heads.")
+    keys: str = Field(
+        "",
+        description="Folder of the other keys; empty means the folder of `signing_key`. `subjects/subjects.key` names "
+        "people and what was erased, `erasure/erasure.pem` opens sealed requests; on a laptop made on first use.",
+    )
     release: str = Field("", description="The release that runs here, a folder of pipelines/releases; set by promote.")
     recipe: str = Field("default", description="Recipe of runs that name none.")
     overrides: list[str] = Field([], description="`key=value` changes to every recipe here: thresholds, sizes.")
@@ -152,7 +167,7 @@ class Environment(Options):
 
         Another gateway, port or pool so leaves its cache as it is.
         """
-        return self.model_dump(mode="json", include={"name", "home", "store", "tracking", "signing_key"})
+        return self.model_dump(mode="json", include={"name", "home", "store", "tracking", "signing_key", "keys"})
 
 
 def environment_file(name: str) -> Path:

@@ -13,7 +13,7 @@ import base64
 import hashlib
 import json
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -26,13 +26,16 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from components.common.errors import HeadraceError
-from components.common.merkle import merkle_root
+from components.common.merkle import leaf_hash, merkle_root, root_of
 from components.common.store import Store, open_store
 
 SIDECAR = "ledger.json"
 _HEAD = {"head", "entry", "signed_at", "public_key", "signature"}
 _REMOVAL = {"entry", "output", "uri", "number", "state", "reason", "signed_at", "public_key", "signature"}
 _REMOVED, _RESTORED = "removed", "restored"
+_ERASURE = {"entry", "output", "head", "successor", "case", "erased", "signed_at", "public_key", "signature"}
+ERASED = "erased: "
+"""How the reason of a removal begins that an erasure made."""
 
 
 class DamagedArtifact(HeadraceError):
@@ -222,12 +225,79 @@ class Ledger:
         """Sign that a removed copy is there again; nothing happens to one that was not removed."""
         self._set_state(entry, output, uri, _RESTORED, "")
 
+    def erase(
+        self,
+        entry: str,
+        output: str,
+        head: str,
+        successor: str,
+        case: str,
+        erased: Sequence[Mapping[str, Any]],
+        manifest: bytes,
+    ) -> None:
+        """Sign that a dataset version was replaced by what is left of it; its copies must be removed now.
+
+        Args:
+            entry: The entry that made it.
+            output: Which of its outputs.
+            head: The version's name.
+            successor: The entry that made what takes its place; '' when nothing is left.
+            case: The request that asked for it.
+            erased: For every erased record its place in the sorted records, its leaf and its tombstone.
+            manifest: The version's manifest, which is kept.
+        """
+        folder = _erasure_folder(entry, output)
+        statement = {"entry": entry, "output": output, "head": head, "successor": successor, "case": case}
+        self.store.write(f"{folder}manifest.json", manifest, if_absent=True)
+        signed = self.sign({**statement, "erased": [dict(one) for one in erased], "signed_at": _now()})
+        self.store.write(f"{folder}statement.json", signed, if_absent=True)
+
+    def erasure(self, entry: str, output: str) -> dict[str, Any]:
+        """What was signed when an output was erased, its signature unverified; empty if it was not."""
+        key = f"{_erasure_folder(entry, output)}statement.json"
+        return _parse_erasure(self.store.read(key)) if self.store.exists(key) else {}
+
+    def erasures(self) -> Iterator[dict[str, Any]]:
+        """Every signed erasure that can be read, its signature unverified."""
+        yield from (statement for _, statement in self._erasures() if statement)
+
     def removals(self) -> Iterator[dict[str, str]]:
         """The record of every copy that is removed, its signature unverified."""
         latest = {
             (record["entry"], record["output"], record["uri"]): record for _, record in self._removals() if record
         }
         yield from (record for record in latest.values() if record["state"] == _REMOVED)
+
+    def is_removed(self, entry: str, uri: str) -> bool:
+        """Whether a copy of one of an entry's outputs is recorded as removed, its signature unverified."""
+        keys = list(self.store.list(f"ledger/removals/{entry}/"))
+        states = {
+            record["uri"]: record["state"] for key in keys if (record := _parse_signed(self.store.read(key), _REMOVAL))
+        }
+        return states.get(uri) == _REMOVED
+
+    def relocate(self, old: str, new: str) -> None:
+        """Note that what was below one URI is below another now, as in a copy of the store that was restored.
+
+        Signed removals name the places of copies, so those that hold are signed again for the new place, with their
+        old dates: moved there and back, they are the same bytes.
+        """
+        if old == new:
+            return
+        for key in list(self.store.list("ledger/locations/")):
+            data, entry = self.store.read(key), key.split("/")[2]
+            place = json.loads(data) if key == _place_key(entry, data) else {"uri": ""}  # `verify` names damaged ones
+            if place["uri"].startswith(f"{old}/"):
+                data = _place(place["output"], new + place["uri"].removeprefix(old))
+                self.store.write(_place_key(entry, data), data)
+                self.store.delete(key)
+        for key, record in list(self._removals()):
+            if record.get("uri", "").startswith(f"{old}/") and not signature_problem(record, self.verify_key()):
+                uri = new + record["uri"].removeprefix(old)
+                statement = {name: value for name, value in record.items() if name not in ("public_key", "signature")}
+                folder = _removal_folder(record["entry"], _place(record["output"], uri))
+                self.store.write(f"{folder}{record['number']}.json", self.sign({**statement, "uri": uri}))
+                self.store.delete(key)
 
     def entries(self) -> Iterator[tuple[str, dict[str, Any]]]:
         """Every entry with its name; one that is not what was stored is left to `verify`."""
@@ -278,6 +348,8 @@ class Ledger:
         for name, entry in entries.items():
             findings += self._verify_links(name, entry, entries)
             findings += self._verify_copies(name, entry, entries, removed.get(name, {}))
+        for key, statement in self._erasures():
+            findings += self._verify_erasure(key, statement, entries, removed)
         for key, head in self._signed():
             findings += self._verify_head(key.removeprefix("ledger/heads/").removesuffix(".json"), head, entries)
         return findings
@@ -329,7 +401,9 @@ class Ledger:
                 subject = f"{entry['stage']} output {output} at {uri}"
                 if removed.get((output, uri)):
                     if not is_gone(uri):
-                        yield Finding(subject, "its removal was begun and not finished; run `headrace gc --delete`")
+                        reason = next(one["reason"] for one in self.removals() if one["uri"] == uri)
+                        command = "erase run" if reason.startswith(ERASED) else "gc --delete"
+                        yield Finding(subject, f"its removal was begun and not finished; run `headrace {command}`")
                     continue
                 try:
                     files = _files_at(uri)
@@ -365,7 +439,66 @@ class Ledger:
         if removal["entry"] not in entries:
             yield Finding(name, f"its entry {removal['entry'][:12]} is missing")
 
-    def _verify_signature(self, name: str, signed: dict[str, str]) -> Iterator[Finding]:
+    def _erasures(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        for key in self.store.list("ledger/erasures/"):
+            if key.endswith("/statement.json"):
+                yield key, _parse_erasure(self.store.read(key))
+
+    def _verify_erasure(
+        self,
+        key: str,
+        statement: dict[str, Any],
+        entries: dict[str, dict[str, Any]],
+        removed: dict[str, dict[tuple[str, str], bool]],
+    ) -> Iterator[Finding]:
+        """Check that an erased version is gone, and that what took its place is all of it but what was erased."""
+        name = key.removeprefix("ledger/").removesuffix("/statement.json")
+        if not statement:
+            yield Finding(name, "it is not a signed erasure any more")
+            return
+        yield from self._verify_signature(name, statement)
+        entry, output, successor = statement["entry"], statement["output"], statement["successor"]
+        if not key.startswith(_erasure_folder(entry, output)):
+            yield Finding(name, f"it is stored in the place of {entry[:12]}")
+            return
+        if entry not in entries or (successor and successor not in entries):
+            yield Finding(name, f"its entry {(entry if entry not in entries else successor)[:12]} is missing")
+            return
+        made = entries[entry]["outputs"][output]
+        kept = f"{_erasure_folder(entry, output)}manifest.json"
+        if not self.store.exists(kept) or sha256(self.store.read(kept)) != statement["head"].rpartition("/")[2]:
+            yield Finding(name, "the manifest that was kept is not the one that names the version")
+        for place in self.locations(entry):
+            if place["output"] == output and not removed.get(entry, {}).get((output, place["uri"])):
+                yield Finding(name, f"the copy at {place['uri']} was erased and is not recorded as removed")
+        if successor and entry not in {parent["entry"] for parent in entries[successor]["inputs"].values()}:
+            yield Finding(name, f"the successor {successor[:12]} was not made from it")
+        leaves = self._leaves(entry, output, entries, frozenset())
+        if leaves is not None and root_of(leaves) != made["records"]["merkle_root"]:
+            yield Finding(name, "what is left and what was erased do not make up the version that was recorded")
+
+    def _leaves(
+        self, entry: str, output: str, entries: dict[str, dict[str, Any]], seen: frozenset[str]
+    ) -> list[bytes] | None:
+        """The leaves of a version in order, of an erased one through its successors; None when no copy is left."""
+        statement = self.erasure(entry, output)
+        if not statement:
+            for place in self.locations(entry):
+                if place["output"] == output:
+                    with local_copy(place["uri"]) as folder:
+                        if folder:
+                            return [leaf_hash(record) for record in sorted(record_ids(folder))]
+            return None
+        leaves: list[bytes] | None = []
+        if (successor := statement["successor"]) and successor in entries and successor not in seen:
+            [following] = entries[successor]["outputs"]
+            leaves = self._leaves(successor, following, entries, seen | {entry})
+        if leaves is not None:
+            for one in statement["erased"]:
+                leaves.insert(one["index"], bytes.fromhex(one["leaf"]))
+        return leaves
+
+    def _verify_signature(self, name: str, signed: dict[str, Any]) -> Iterator[Finding]:
         if not self._key_file.is_file():
             yield Finding(name, f"the key that signed it, {self._key_file}, is missing")
             return
@@ -440,6 +573,28 @@ def _place_key(entry: str, place: bytes) -> str:
 
 def _removal_folder(entry: str, place: bytes) -> str:
     return f"ledger/removals/{entry}/{sha256(place)[:16]}/"
+
+
+def _erasure_folder(entry: str, output: str) -> str:
+    return f"ledger/erasures/{entry}/{output}/"
+
+
+def _parse_erasure(data: bytes) -> dict[str, Any]:
+    """Read a signed erasure; empty when it is damaged."""
+    try:
+        record = json.loads(data)
+    except ValueError:
+        return {}
+    if not isinstance(record, dict) or record.keys() != _ERASURE or not isinstance(record["erased"], list):
+        return {}
+    whole = all(
+        isinstance(one, dict)
+        and one.keys() == {"index", "leaf", "tombstone"}
+        and isinstance(one["index"], int)
+        and len(str(one["leaf"])) == 64
+        for one in record["erased"]
+    )
+    return record if whole else {}
 
 
 def _now() -> str:

@@ -85,7 +85,7 @@ def check(proof: bytes, public: Ed25519PublicKey) -> Checked:
         if stated["schema"] != SCHEMA:
             raise HeadraceError(f"the proof has schema {stated['schema']}, this version checks {SCHEMA}")
         return _check(stated, public)
-    except (ValueError, LookupError, TypeError, AttributeError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise HeadraceError("that is no proof; make one with `headrace ledger prove`") from error
 
 

@@ -19,12 +19,14 @@ from components.common.options import Options, read_yaml
 from components.common.parameters import refuse_rewritten
 from components.data.card.options import Card
 from components.data.curate.options import Curate
+from components.data.decontaminate.options import Decontaminate
 from components.data.deduplicate.options import Deduplicate
 from components.data.filter.options import Filter
 from components.data.ingest.options import Ingest
 from components.data.mask.options import Mask
 from components.data.mix.options import Mix
 from components.data.parse.options import Parse
+from components.data.probe.options import Probe
 from components.data.screen.options import Screen
 from components.data.sources import Confidentiality, Source, declare, load_sources
 from components.evaluation.benchmark.options import Benchmark
@@ -51,29 +53,11 @@ class Data(Options):
     mask: Mask = Field(default=Mask(), description="Personal data.")
     filter: Filter = Field(default=Filter(), description="The least quality.")
     deduplicate: Deduplicate = Field(default=Deduplicate(), description="Exact and near duplicates.")
+    decontaminate: Decontaminate = Field(
+        default=Decontaminate(), description="Evaluation sets that must not be trained on."
+    )
     mix: Mix = Field(default=Mix(), description="The weight of each group.")
     card: Card = Field(default=Card(), description="The dataset version.")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _one_ceiling(cls, values: Any) -> Any:
-        """Hand the ceiling to the steps that enforce it; they may be stricter, never laxer."""
-        if not isinstance(values, Mapping):
-            return values
-        ceiling = values.get("max_confidentiality", cls.model_fields["max_confidentiality"].default)
-        if ceiling not in CONFIDENTIALITY:
-            return values
-        handed = {}
-        for step in ("ingest", "screen"):
-            options = values.get(step, {})
-            if isinstance(options, Mapping):
-                own = options.get("max_confidentiality", ceiling)
-                if own in CONFIDENTIALITY and CONFIDENTIALITY.index(own) > CONFIDENTIALITY.index(ceiling):
-                    raise ValueError(
-                        f"{step}.max_confidentiality is {own}, above the ceiling {ceiling}; raise max_confidentiality"
-                    )
-                handed[step] = {**options, "max_confidentiality": own}
-        return {**values, **handed}
 
 
 class Model(Options):
@@ -122,6 +106,32 @@ class Recipe(Options):
     evaluation: Evaluation = Field(default=Evaluation(), description="Model to evidence and decision.")
     release: Release = Field(default=Release(), description="Model to service.")
     traffic: Traffic = Field(default=Traffic(), description="Requests of the laptop's rollout.")
+    probe: Probe = Field(default=Probe(), description="Two dataset versions, compared by what a model learns.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_ceiling(cls, values: Any) -> Any:
+        """Hand the ceiling to the steps that enforce it; they may be stricter, never laxer."""
+        data = values.get("data", {}) if isinstance(values, Mapping) else None
+        if not isinstance(data, Mapping):
+            return values
+        ceiling = data.get("max_confidentiality", Data.model_fields["max_confidentiality"].default)
+        if ceiling not in CONFIDENTIALITY:
+            return values
+        handed = dict(values)
+        for area, step in (("data", "ingest"), ("data", "screen"), ("model", "curate")):
+            options = handed.get(area, {})
+            own = options.get(step, {}) if isinstance(options, Mapping) else None
+            if not isinstance(own, Mapping):
+                continue
+            level = own.get("max_confidentiality", ceiling)
+            if level in CONFIDENTIALITY and CONFIDENTIALITY.index(level) > CONFIDENTIALITY.index(ceiling):
+                raise ValueError(
+                    f"{area}.{step}.max_confidentiality is {level}, above the ceiling {ceiling}; raise "
+                    "data.max_confidentiality"
+                )
+            handed[area] = {**options, step: {**own, "max_confidentiality": level}}
+        return handed
 
     def parameter(self) -> dict[str, Any]:
         """The recipe as a pipeline parameter."""
@@ -169,12 +179,14 @@ def check_recipe(values: Mapping[str, Any], where: str) -> Recipe:
 def parts(recipe: Recipe) -> dict[str, dict[str, Any]]:
     """Split a recipe into the options of each step, so that a change redoes only the steps it concerns.
 
-    What an area says of several steps, each of them has in its own options already.
+    What an area says of several steps, each of them has in its own options already. A probe also curates, trains and
+    asks, as a release does.
     """
     whole = recipe.parameter()
     areas = ("data", "model", "evaluation", "release")
     steps = ((name, options) for area in areas for name, options in whole[area].items())
-    return {name: options for name, options in steps if isinstance(options, dict)}
+    split = {name: options for name, options in steps if isinstance(options, dict)}
+    return {**split, "probe": {**whole["probe"], **{name: split[name] for name in ("curate", "tune", "benchmark")}}}
 
 
 def _recipe_file(recipe: str | Path) -> Path:
@@ -195,7 +207,7 @@ def _read_mapping(path: Path) -> dict[str, Any]:
     if values is None:
         return {}
     if not isinstance(values, dict):
-        raise UsageError(f"{path}: a recipe is a mapping of sections (data, model, evaluation, release, traffic)")
+        raise UsageError(f"{path}: a recipe is a mapping of fields ({', '.join(Recipe.model_fields)})")
     return values
 
 

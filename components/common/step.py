@@ -16,7 +16,7 @@ import shutil
 import sys
 import time
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
@@ -104,7 +104,8 @@ def execute(run: Callable[..., Outcome], arguments: Mapping[str, Any]) -> str:
     """Run a step's function on what its Kubeflow Pipelines interface received.
 
     Args:
-        run: The step's work: one `Path` per artifact, then `options` and `context`.
+        run: The step's work: one `Path` per artifact, a list of them for what shards made, then `options` and
+            `context`.
         arguments: The `locals()` of the component that calls.
 
     Returns:
@@ -163,9 +164,9 @@ def _execute(
     stage, input_names, output_names = interface
     environment = _validated(Environment, arguments["environment"], "environment")
     options = _validated(typing.get_type_hints(run)["options"], arguments["options"], stage)
-    inputs = {name: Path(arguments[name].path) for name in input_names}
+    inputs = {name: _paths(arguments[name]) for name in input_names}
     outputs = {name: Path(arguments[name].path) for name in output_names}
-    checked = {name: ledger.check_input(path) for name, path in inputs.items()}
+    checked = {label: ledger.check_input(path) for label, path in _labelled(inputs)}
 
     partial = {name: path.with_name(f"{path.name}.partial") for name, path in outputs.items()}
     for path in partial.values():
@@ -222,6 +223,21 @@ def _interface(run: Callable[..., Outcome], component: FrameType) -> tuple[str, 
     outputs = [name for name in artifacts if is_artifact_wrapped_in_Output(annotations[name])]
     stage = "/".join(run.__module__.split(".")[1:3])
     return stage, [name for name in artifacts if name not in outputs], outputs
+
+
+def _paths(artifacts: dsl.Artifact | list[dsl.Artifact]) -> Path | list[Path]:
+    if isinstance(artifacts, list):
+        return [Path(artifact.path) for artifact in artifacts]
+    return Path(artifacts.path)
+
+
+def _labelled(inputs: Mapping[str, Path | list[Path]]) -> Iterator[tuple[str, Path]]:
+    """Name every artifact that goes in; those of an input that shards made, by their number."""
+    for name, paths in inputs.items():
+        if isinstance(paths, Path):
+            yield name, paths
+        else:
+            yield from ((f"{name}.{number}", path) for number, path in enumerate(paths))
 
 
 def _validated(model: type[Model], values: Mapping[str, Any], where: str) -> Model:

@@ -67,9 +67,7 @@ def trace(ledger: Ledger, subject: str) -> Trace:
         if not notes:
             raise UsageError(f"{subject!r} is no document, version, revision or entry in this ledger")
         kind = "document"
-        opaque = {name for name, entry in entries.items() if not _has_records(entry)}
-        children = {name: [c for c in made if c in notes or c in opaque] for name, made in _children(entries).items()}
-        went_into = _closure(list(notes), children)
+        went_into = downstream(entries, notes)
     parents = {name: [made["entry"] for made in entry["inputs"].values()] for name, entry in entries.items()}
     order = _order(entries, parents)
     removed = _removed(ledger)
@@ -82,6 +80,14 @@ def trace(ledger: Ledger, subject: str) -> Trace:
     found = set(notes)
     made_from = set() if kind == "document" else _closure(named, parents)
     return Trace(subject, kind, links(found), links(made_from - found), links(set(went_into) - found))
+
+
+def downstream(entries: dict[str, dict[str, Any]], holding: Iterable[str]) -> set[str]:
+    """Everything that was made of entries that hold a record: what holds it too, and what does not list its records."""
+    held = set(holding)
+    opaque = {name for name, entry in entries.items() if not _has_records(entry)}
+    children = {name: [c for c in made if c in held or c in opaque] for name, made in _children(entries).items()}
+    return _closure(held, children)
 
 
 def documents_of(ledger: Ledger, answer: Trace) -> list[str]:

@@ -1,15 +1,12 @@
-"""Records as documents: JSON Lines, one object a line, or rows of Parquet; each with at least `text`."""
+"""Records as documents: each has at least `text`; here those of JSON Lines, one object a line."""
 
 import datetime
 import difflib
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
-
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from components.common.documents import BATCH_ROWS, CONFIDENTIALITY, KINDS, PII, DocumentWriter, new_document
 from components.common.errors import HeadraceError, UsageError
@@ -33,14 +30,20 @@ FIELDS = (
 _CHOICES = {"kind": KINDS, "confidentiality": CONFIDENTIALITY, "pii": PII}
 
 
+ROLES = ("system", "user", "assistant", "tool")
+"""Who may speak in a dialogue."""
 RECORD_BYTES = 16 * 2**20
 """Longest record that is read, in bytes, unless a recipe says otherwise."""
-BATCH = 64
-"""Rows of Parquet decoded at once: few, because a small file may hold very long values."""
 
 
 class LineError(HeadraceError):
-    """A record that is not a document; the message names file, line and field, and quotes nothing."""
+    """A record that is not a document; the message names file, line and field, and quotes nothing.
+
+    Attributes:
+        confidentiality: What the record says of itself, if that can be told: of some records not even that is shown.
+    """
+
+    confidentiality: str = ""
 
 
 class LineTooLong(LineError):
@@ -137,46 +140,12 @@ def bounded_lines(stream: IO[bytes], most: int) -> Iterator[bytes | None]:
         yield None
 
 
-def scan_parquet(file: Path, source: Source, most: int = RECORD_BYTES) -> Iterator[dict[str, Any] | LineError]:
-    """Read documents from a Parquet file whose columns are `FIELDS`; a wrong row is yielded as the error it is.
-
-    Raises:
-        LineError: The file is no Parquet, or breaks off.
-    """
-    modified = datetime.datetime.fromtimestamp(int(file.stat().st_mtime), datetime.UTC)
-    number = 0
-    try:
-        with pq.ParquetFile(file) as opened:
-            if "text" not in opened.schema_arrow.names:
-                raise LineError(f"{file}: has no text column; name it so")
-            for batch in opened.iter_batches(batch_size=BATCH):
-                for row in batch.to_pylist():
-                    number += 1
-                    where = f"{file}, row {number}"
-                    given = {field: _plain_value(value) for field, value in row.items() if value is not None}
-                    if sum(len(value) for value in given.values() if isinstance(value, str)) > most:
-                        yield LineTooLong(f"{where}: is longer than {most:,} bytes; split it")
-                        continue
-                    try:
-                        yield as_document(given, where, f"row-{number}", modified, source)
-                    except LineError as error:
-                        yield error
-    except (pa.ArrowException, UnicodeDecodeError, OSError, MemoryError) as error:
-        after = f" after row {number}" if number else ""
-        raise LineError(f"{file}: is not readable Parquet{after} ({_first_line(error)})") from error
-
-
-def _plain_value(value: Any) -> Any:
-    """Give a value as JSON would: times as text, maps as objects."""
-    if isinstance(value, datetime.datetime):
-        return value.isoformat()
-    if isinstance(value, list) and value and all(isinstance(item, tuple) and len(item) == 2 for item in value):
-        return dict(value)
-    return value
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:120]
+def file_record(row: dict[str, Any], name: str, tags: Mapping[str, str]) -> dict[str, Any]:
+    """Name a document that a record gave by its file, unless it gave an address of its own; it gets a new id."""
+    own_address = row["url"].startswith(("line-", "row-"))
+    fields = {field: row[field] for field in row if field not in ("id", "revision")}
+    fields["url"] = f"{name}#{row['url']}" if own_address else row["url"]
+    return new_document(**{**fields, "metadata": {**tags, **row["metadata"]}})
 
 
 def _object(line: bytes, where: str) -> dict[str, Any]:
@@ -212,7 +181,9 @@ def as_document(
     """
 
     def wrong(field: str, problem: str) -> LineError:
-        return LineError(f"{where}: {field}: {problem}")
+        error = LineError(f"{where}: {field}: {problem}")
+        error.confidentiality = stated if (stated := row.get("confidentiality")) in CONFIDENTIALITY else ""
+        return error
 
     for field, value in row.items():
         if field not in FIELDS:
@@ -227,7 +198,7 @@ def as_document(
             json.dumps(value, ensure_ascii=False).encode()
         except UnicodeEncodeError as error:
             raise wrong(field, "holds half of a surrogate pair, which no text does") from error
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, RecursionError) as error:
             raise wrong(field, "holds what JSON cannot say") from error
     if not row.get("text", "").strip():
         raise wrong("text", "is missing" if "text" not in row else "is empty")
@@ -243,6 +214,8 @@ def as_document(
         for message in messages
     ):
         raise wrong("messages", "must be a list of objects with role and content")
+    if any(message["role"] not in ROLES for message in messages):
+        raise wrong("messages", f"a role is none of {', '.join(ROLES)}")
     confidentiality = row.get("confidentiality", source.confidentiality)
     if CONFIDENTIALITY.index(confidentiality) < CONFIDENTIALITY.index(source.confidentiality):
         raise wrong("confidentiality", f"is {confidentiality}, below the {source.confidentiality} its source declares")
@@ -260,7 +233,13 @@ def as_document(
         confidentiality=confidentiality,
         pii=row.get("pii", source.pii),
         messages=messages,
-        metadata={"format": "text", **metadata, **title, **source.tags, "license_stated": stated},
+        metadata={
+            "format": "text",
+            **metadata,
+            **title,
+            **source.tags,
+            "license_stated": stated.strip().partition("\n")[0][:200],
+        },
     )
 
 

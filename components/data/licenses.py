@@ -6,7 +6,7 @@ trove classifiers, `text_to_spdx` recognises a licence by its words; each gives 
 
 import re
 from collections.abc import Collection, Iterable, Mapping
-from functools import cache
+from functools import cache, lru_cache
 from typing import NamedTuple
 
 from license_expression import ExpressionError, get_license_index, get_spdx_licensing
@@ -56,6 +56,13 @@ _URLS = {
     "opensource.org/license/mit": "MIT",
     "mozilla.org/mpl/2.0": "MPL-2.0",
 }
+_CREATIVE = re.compile(
+    r"(?:creativecommons\.org/(?:licenses|publicdomain)/(?P<kind>by(?:-(?:nc|nd|sa))*|zero)/"
+    r"|(?:cc|creative commons)[ -](?P<named>by(?:[ -](?:nc|nd|sa))*)[ -]v?)(?P<version>\d\.\d)/?"
+)
+_HEADER = re.compile(r"^[\W_]{0,8}SPDX-License-Identifier:[ \t]*([^\r\n]{1,200}?)[ \t]*(?:\*/|-->|$)", re.MULTILINE)
+LONGEST = 200
+"""Characters up to which a statement is a name or an expression; a longer one is a text."""
 _NOT_A_NAME = re.compile(r"\b(?:the|licen[sc]ed?|licen[sc]es|version)\b|v(?=\.?\s*\d)|[^a-z0-9+가-힣]")
 
 _PUBLIC = ("Permissive", "Public Domain")
@@ -91,7 +98,6 @@ def declared_license(source: Source) -> str:
     return spdx
 
 
-@cache
 def to_spdx(statement: str) -> str:
     """Read one licence statement: an SPDX expression, a name, a URL, or a whole licence text in the wrong field.
 
@@ -99,12 +105,20 @@ def to_spdx(statement: str) -> str:
         A normalised SPDX expression, `AMBIGUOUS_BSD`, or '' if it cannot be told.
     """
     statement = statement.strip()
-    if not statement or len(statement) > 200 or "\n" in statement:
+    if not statement or len(statement) > LONGEST or "\n" in statement:
         return text_to_spdx(statement)
+    return _name_to_spdx(statement)
+
+
+@lru_cache(4096)
+def _name_to_spdx(statement: str) -> str:
     known = _parse(statement)
     if known:
         return known
-    url = re.sub(r"^https?://(www\.)?|/$|\.(html|txt)$", "", statement.lower())
+    url = re.sub(r"^https?://(www\.)?|/(deed|legalcode)(\.\w+)?$|/$|\.(html|txt)$", "", statement.lower())
+    if creative := _CREATIVE.fullmatch(url):
+        kind, version = creative["kind"] or creative["named"], creative["version"]
+        return _parse(f"CC0-{version}" if kind == "zero" else f"CC-{kind.upper().replace(' ', '-')}-{version}")
     return _URLS.get(url) or _SPDX_OF.get(_NOT_A_NAME.sub("", statement.lower()), "")
 
 
@@ -133,6 +147,25 @@ def text_to_spdx(text: str) -> str:
     found = [expression for expression, phrases in _TEXTS if all(phrase in words for phrase in phrases)]
     families = {expression.split("-")[0] for expression in found}
     return found[0] if len(families) == 1 else ""
+
+
+def name_of_statement(statement: str) -> str:
+    """Give the beginning of a statement, which may be a whole licence text, for showing."""
+    return statement.strip().partition("\n")[0][:LONGEST]
+
+
+def with_header(declared: str, text: str) -> str:
+    """Give the licence of a file of a source: what is declared, and what the file says of itself as well."""
+    own = header_to_spdx(text)
+    return own if not declared or declared == own else f"({declared}) AND ({own})" if own else declared
+
+
+def header_to_spdx(text: str) -> str:
+    """Read the SPDX-License-Identifier in a file's first lines; several are joined by AND, '' where there is none."""
+    found = [to_spdx(statement) for statement in _HEADER.findall(text[:1_500])]
+    if not found or not all(found) or AMBIGUOUS_BSD in found:
+        return ""
+    return found[0] if len(set(found)) == 1 else _parse(" AND ".join(f"({one})" for one in dict.fromkeys(found)))
 
 
 def _is_copyleft(text: str) -> bool:
@@ -238,8 +271,8 @@ def _categories() -> dict[str, str]:
 def _parse(statement: str) -> str:
     """Normalise an SPDX expression; `LicenseRef-…` names are its open end and pass."""
     try:
-        tree = LICENSING.parse(statement)
-    except (ExpressionError, AttributeError):  # the library's own error handling fails on some input
+        tree = LICENSING.parse(statement, strict=True)
+    except (ExpressionError, AttributeError, IndexError, TypeError, RecursionError):  # its own handling fails on some
         return ""
     if tree is None:
         return ""

@@ -46,17 +46,19 @@ class Quarantine:
         """Finish the list."""
         self._file.close()
 
-    def put(self, reason: Reason, what: str, detail: str = "", **known: str) -> None:
+    def put(self, reason: Reason, what: str, detail: str = "", records: int = 1, **known: str) -> None:
         """Set something aside.
 
         Args:
             reason: Why.
             what: Where it is: a path, a line, an address.
             detail: What exactly is wrong, without quoting what is said there.
+            records: How many records that are: more than one for a file of which nothing can be read.
             **known: What else names it: `source`, `id`, `sha256`.
         """
-        self.reasons[reason] += 1
-        row = {"what": what, "reason": reason.value, "detail": detail, **known}
+        self.reasons[reason] += records
+        many = {"records": f"{records}"} if records > 1 else {}
+        row = {"what": what, "reason": reason.value, "detail": detail, **many, **known}
         if len(self.first) < SHOWN:
             self.first.append(row)
         self._file.write(json.dumps(row, sort_keys=True, ensure_ascii=False) + "\n")

@@ -42,7 +42,10 @@ SCALE = f"{PREFIX}/scale"
 
 _ATTEMPTS = 10
 
-KEYS = (PREVIOUS, PAUSED, ASSIGNMENT, INTRODUCING, RETURNED, STABLE, STRAY, SCALE)
+ERASURE = f"{PREFIX}/erasure"
+"""Cases whose erased records a model of the service was trained on, separated by commas."""
+
+KEYS = (PREVIOUS, PAUSED, ASSIGNMENT, INTRODUCING, RETURNED, STABLE, STRAY, SCALE, ERASURE)
 
 
 def note(manifest: Manifest, key: str) -> str:

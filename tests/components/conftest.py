@@ -43,6 +43,7 @@ def write_dialogues() -> Callable[[Path, Sequence[Sequence[tuple[str, str]]]], P
                     text="\n".join(content for _, content in dialogue),
                     retrieved_at=datetime(2026, 1, 1, tzinfo=UTC),
                     kind="dialogue",
+                    pii="none",
                     language="ko" if any("가" <= letter <= "힣" for letter in dialogue[0][1]) else "en",
                     messages=[{"role": role, "content": content} for role, content in dialogue],
                     metadata={"fact": "license" if "licen" in dialogue[0][1] else "purpose"},

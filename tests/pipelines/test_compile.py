@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,7 @@ from pipelines.compile import (
     render_local,
     write_compiled,
 )
-from pipelines.pods import BUDGETS
+from pipelines.pods import BUDGETS, SIZED
 
 LOCK = {image: f"registry.example.com/headrace/{image}@sha256:{'0123456789abcdef' * 4}" for image in IMAGES}
 
@@ -146,7 +147,7 @@ def test_every_pod_is_bounded_unprivileged_and_placed_by_the_run(name: str) -> N
             continue
         pod, step = platform[executor], re.sub(r"^exec-|-\d+$", "", executor)
         resources = content["container"]["resources"]
-        if step not in Sizes.model_fields:
+        if step not in SIZED:
             assert resources["resourceMemoryRequest"].removesuffix("Mi").isdigit()
             assert int(resources["resourceMemoryRequest"].removesuffix("Mi")) >= budgets[step]["mib"]
         assert resources["resourceMemoryLimit"]
@@ -163,8 +164,11 @@ def test_every_pod_is_bounded_unprivileged_and_placed_by_the_run(name: str) -> N
     assert {pair.env_var for pair in told[0].key_to_env} == {"HEADRACE_WEBHOOK_URL", "HEADRACE_SMTP_URL"}
 
 
-def test_the_run_says_how_large_its_heavy_steps_are() -> None:
-    read = specification(committed("release_line"))
+@pytest.mark.parametrize(
+    ("pipeline", "steps"), [("release_line", Sizes.model_fields.keys() - {"probe"}), ("probe_data", {"fetch", "probe"})]
+)
+def test_the_run_says_how_large_its_heavy_steps_are(pipeline: str, steps: set[str]) -> None:
+    read = specification(committed(pipeline))
     tasks = {
         name: task
         for component in read["components"].values()
@@ -180,7 +184,8 @@ def test_the_run_says_how_large_its_heavy_steps_are() -> None:
         assert declared[given["outputParameterKey"]] == {"parameterType": "STRING"}, "the driver reads text only"
         return given["outputParameterKey"]
 
-    for step, field in Sizes.model_fields.items():
+    for step in steps:
+        field = Sizes.model_fields[step]
         resources = read["deploymentSpec"]["executors"][f"exec-{step}"]["container"]["resources"]
         accelerator = resources.pop("accelerator", None)
         assert {name: source(step, text) for name, text in resources.items()} == {
@@ -230,14 +235,20 @@ def test_a_size_that_no_pod_could_have_is_refused(wrong: dict[str, Any]) -> None
 
 def test_who_signs_has_the_key_and_who_trains_has_shared_memory() -> None:
     platform = read_platform(committed("release_line"))
-    signing = {name for name, pod in platform.items() if pod.secret_as_volume}
-    assert signing == {"exec-card", "exec-register", "exec-publish"}
-    assert {pod.secret_as_volume[0].mount_path for pod in platform.values() if pod.secret_as_volume} == {
-        str(Path(load_environment("prod").signing_key).parent)
+    mounted: defaultdict[tuple[str, str, bool], set[str]] = defaultdict(set)
+    for name, pod in platform.items():
+        for secret in pod.secret_as_volume:
+            mounted[secret.secret_name, secret.mount_path, secret.optional].add(name)
+    place = load_environment("prod")
+    assert mounted == {
+        ("headrace-ledger", str(Path(place.signing_key).parent), False): {"exec-card", "exec-register", "exec-publish"},
+        ("headrace-subjects", f"{place.keys}/subjects", True): {"exec-ingest", "exec-parse", "exec-mask"},
     }
     assert [mount.mount_path for mount in platform["exec-tune"].empty_dir_mounts] == ["/dev/shm"]
-    place = platform["exec-tune"].node_selector.node_selector_json.task_output_parameter
-    assert place.output_parameter_key == "experiment_nodes"
+    probing = read_platform(committed("probe_data"))["exec-probe"]
+    assert [mount.mount_path for mount in probing.empty_dir_mounts] == ["/dev/shm"]
+    pool = platform["exec-tune"].node_selector.node_selector_json.task_output_parameter
+    assert pool.output_parameter_key == "experiment_nodes"
 
 
 @pytest.mark.parametrize("name", PIPELINES)
@@ -249,7 +260,8 @@ def test_how_a_run_ends_is_told_and_what_fails_in_passing_is_tried_again(name: s
     for component in [read["root"], *read["components"].values()]:
         for task in component.get("dag", {}).get("tasks", {}).values():
             works = "executorLabel" in read["components"][task["componentRef"]["name"]]
-            assert ("retryPolicy" in task) == (works and task["componentRef"]["name"] != "comp-importer")
+            imported = task["componentRef"]["name"].startswith("comp-importer")
+            assert ("retryPolicy" in task) == (works and not imported)
 
 
 def test_a_step_sees_no_more_of_the_environment_than_it_needs() -> None:

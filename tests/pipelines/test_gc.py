@@ -371,6 +371,17 @@ def test_encrypted_versions_and_conversions_follow(shop: Shop) -> None:
     assert going == {old, f"encrypted/{old}", f"base-models/{'0' * 64}"}
 
 
+def test_what_probes_measured_goes_when_it_is_old(shop: Shop) -> None:
+    trial = f"probes/{'0' * 64}.json"
+    shop.store.write(trial, b"{}")
+    assert shop.fates(now=datetime.now(UTC))[trial][0] == Fate.KEEP
+    sweep = shop.sweep()
+    plan = sweep.plan()
+    assert [(one.item.name, one.item.kind) for one in plan.going] == [(trial, Kind.TRIAL)]
+    assert sweep.remove(plan) == []
+    assert not shop.store.exists(trial)
+
+
 # ---- on a cluster
 
 

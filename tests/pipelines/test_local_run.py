@@ -218,7 +218,8 @@ def linger(made: dsl.Output[dsl.Dataset]):
 def lingering() -> None:
     linger()
 
-signal.signal(signal.SIGHUP, signal.SIG_DFL)  # tests under nohup would pass on that it is ignored
+for number in (signal.SIGHUP, signal.SIGINT):  # tests under nohup, or behind `&`, would pass on that they are ignored
+    signal.signal(number, signal.SIG_DFL)
 home = Path(sys.argv[1])
 home.mkdir()
 with (home / "run.log").open("w", buffering=1) as log, Display() as display:

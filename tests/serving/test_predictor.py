@@ -75,7 +75,7 @@ def free_port() -> int:
         return taken.getsockname()[1]
 
 
-def wait_until(true: Callable[[], bool], what: str, seconds: float = 30) -> None:
+def wait_until(true: Callable[[], bool], what: str, seconds: float = 120) -> None:
     deadline = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < deadline, f"waited in vain for {what}"

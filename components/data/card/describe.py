@@ -1,12 +1,15 @@
-"""Describe a dataset version: its Hugging Face card and its Croissant metadata, as pure functions from its manifest."""
+"""Describe a dataset version: its Hugging Face card and its Croissant metadata, as pure functions of its summary."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import pyarrow as pa
 import yaml
 
+from components.common.documents import SCHEMA
 from components.data.card.options import Card
+from components.data.card.sections import cadence_of, personal_of, sections
 
 CARD_LICENSES = frozenset(
     {"0bsd", "apache-2.0", "bsd-2-clause", "bsd-3-clause", "cc-by-4.0", "cc-by-sa-4.0", "cc0-1.0", "isc", "mit"}
@@ -29,7 +32,14 @@ _SCALARS = {
     "pii": "Personal data: none, masked or present.",
     "url": "Where the document came from.",
 }
-_LISTS = {"parents": "Ids of the documents it derives from."}
+_LISTS = {
+    "subjects": "Keyed hashes of the people it mentions.",
+    "parents": "Ids of the documents it derives from.",
+}
+_TIMES = {"retrieved_at": "When it was retrieved."}
+
+_UNREPRESENTED = ("metadata",)
+"""Columns whose type the `datasets` library has no word for."""
 
 _CONTEXT = {
     "@language": "en",
@@ -71,66 +81,99 @@ _CONTEXT = {
 }
 
 
-def card(options: Card, counts: Mapping[str, Mapping[str, int]], documents: int, size: int) -> str:
-    """Write the dataset card.
+def card(options: Card, summary: Mapping[str, Any]) -> str:
+    """Write the dataset card, in Markdown with the header that the Hugging Face hub reads.
 
     Args:
         options: What people say about the dataset.
-        counts: Documents by value of each described column.
-        documents: Number of documents.
-        size: Bytes of text.
+        summary: What was counted.
     """
-    licenses = list(counts["license"])
+    header = yaml.safe_dump(_header(options, summary), sort_keys=False, allow_unicode=True).rstrip()
+    lines = [f"# {options.name}", options.description]
+    for section in sections(options, summary):
+        if section.title:
+            lines.append(f"## {section.title}")
+        lines += filter(None, [section.text, _table(section.rows), _bars(section.bars)])
+    return f"---\n{header}\n---\n\n" + "\n\n".join(lines) + "\n"
+
+
+def _header(options: Card, summary: Mapping[str, Any]) -> dict[str, Any]:
+    licenses = list(summary["shares"]["license"])
     sole = licenses[0].lower() if len(licenses) == 1 else ""
+    languages = {language.partition("-")[0] for language in summary["shares"]["language"]}
     header: dict[str, Any] = {
         "pretty_name": options.name,
-        "language": sorted(language for language in counts["language"] if language not in ("", "und", "zxx")),
+        "language": sorted(languages - {"", "und", "zxx"}),
         "license": sole if sole in CARD_LICENSES else "other",
-        "size_categories": [next((name for bound, name in SIZES if documents < bound), "1M<n<10M")],
+        "size_categories": [next((name for bound, name in SIZES if summary["documents"] < bound), "1M<n<10M")],
         "task_categories": ["text-generation"],
         "tags": ["croissant", "headrace"],
-        "configs": [{"config_name": "default", "data_files": [{"split": "train", "path": "part-*.parquet"}]}],
     }
     if header["license"] == "other":
         header["license_name"] = "per-document"
+    features = [_feature(field) for field in SCHEMA if field.name not in _UNREPRESENTED]
+    files = [{"split": "train", "path": "part-*.parquet"}]
+    columns = [feature["name"] for feature in features]
+    header["configs"] = [{"config_name": "default", "data_files": files, "columns": columns}]
+    header["dataset_info"] = {"features": features}
+    return header
+
+
+def _feature(field: pa.Field) -> dict[str, Any]:
+    """Describe a column as the `datasets` library does."""
+    return {"name": field.name, **_typed(field.type)}
+
+
+def _typed(kind: pa.DataType) -> dict[str, Any]:
+    if pa.types.is_list(kind):
+        inner = kind.value_type
+        fields = [_feature(field) for field in inner] if pa.types.is_struct(inner) else str(inner)
+        return {"list": fields}
+    return {"dtype": str(kind)}
+
+
+def _table(rows: Sequence[Mapping[str, Any]], limit: int = 30) -> str:
+    if not rows:
+        return ""
+    columns = list(rows[0])
+    numeric = [all(isinstance(row[name], int) or str(row[name]).endswith("%") for row in rows) for name in columns]
     lines = [
-        "---",
-        yaml.safe_dump(header, sort_keys=False, allow_unicode=True).rstrip(),
-        "---",
-        f"# {options.name}",
-        options.description,
-        f"{documents:,} documents, {size / 1e6:,.1f} MB of text. Owner: {options.owner}.",
-        "## Purpose",
-        options.purpose,
-        "## Limits",
-        options.limits,
-        "## Licences",
-        "Every document keeps its own licence, in the column `license`.",
+        f"| {' | '.join(columns)} |",
+        f"| {' | '.join('---:' if number else '---' for number in numeric)} |",
+        *(f"| {' | '.join(_cell(row[name]) for name in columns)} |" for row in rows[:limit]),
     ]
-    body = "\n\n".join(lines[3:])
-    tables = "\n\n".join(_counts(name, values) for name, values in counts.items())
-    return "\n".join(lines[:3]) + f"\n\n{body}\n\n## Documents\n\n{tables}\n"
+    if len(rows) > limit:
+        lines.append(f"\n… and {len(rows) - limit:,} more.")
+    return "\n".join(lines)
 
 
-def _counts(name: str, values: Mapping[str, int], limit: int = 30) -> str:
-    shown = list(values.items())[:limit]
-    rows = [f"| {value or '(none)'} | {count:,} |" for value, count in shown]
-    if len(values) > limit:
-        rows.append(f"| {len(values) - limit:,} more | {sum(values.values()) - sum(dict(shown).values()):,} |")
-    return "\n".join([f"| {name} | documents |", "| --- | ---: |", *rows])
+def _cell(value: Any) -> str:
+    """Write a value that may come from a document into a Markdown table: it must not end the cell or begin a tag."""
+    text = f"{value:,}" if isinstance(value, int) else " ".join(str(value).split())
+    return text.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;")
 
 
-def croissant(options: Card, licenses: list[str], files: Mapping[str, Mapping[str, Any]], digest: str, day: str) -> str:
+def _bars(bars: Mapping[str, int], width: int = 40) -> str:
+    """Draw bars with characters; Markdown has no other plot that shows everywhere."""
+    if not bars:
+        return ""
+    widest = max(map(len, bars))
+    largest = max(bars.values()) or 1
+    lines = [f"{label:>{widest}}  {'█' * round(width * value / largest)} {value:,}" for label, value in bars.items()]
+    return "\n".join(["```text", *lines, "```"])
+
+
+def croissant(options: Card, summary: Mapping[str, Any], files: Mapping[str, Mapping[str, Any]], digest: str) -> str:
     """Write the Croissant metadata.
 
     Args:
         options: What people say about the dataset.
-        licenses: SPDX expressions of the documents.
+        summary: What was counted.
         files: SHA-256 and size of each part.
         digest: Hash that tells this version of the data from others.
-        day: Date of the newest document.
     """
-    fields = [_field(name, text, repeated=False) for name, text in _SCALARS.items()]
+    fields = [_field(name, text) for name, text in _SCALARS.items()]
+    fields += [_field(name, text, kind="sc:DateTime") for name, text in _TIMES.items()]
     fields += [_field(name, text, repeated=True) for name, text in _LISTS.items()]
     parts = [
         {
@@ -158,9 +201,16 @@ def croissant(options: Card, licenses: list[str], files: Mapping[str, Mapping[st
         "conformsTo": "http://mlcommons.org/croissant/1.0",
         "name": options.name,
         "description": options.description,
+        "citeAs": f"{options.owner}: {options.name}, version {digest[:16]}.",
         "creator": {"@type": "sc:Organization", "name": options.owner},
-        "datePublished": day,
-        "license": [_license_url(license_) for license_ in licenses],
+        "datePublished": summary["retrieved"][1],
+        "license": [_license_url(license_) for license_ in summary["shares"]["license"]],
+        "inLanguage": [language for language in summary["shares"]["language"] if language not in ("", "und", "zxx")],
+        "rai:dataCollection": "; ".join(_collected(source) for source in summary["sources"]),
+        "rai:dataUseCases": options.purpose,
+        "rai:dataLimitations": options.limits,
+        "rai:dataReleaseMaintenancePlan": cadence_of(summary),
+        "rai:personalSensitiveInformation": personal_of(summary),
         "url": f"urn:headrace:datasets:{options.name}",
         "version": f"1.0.0+{digest[:16]}",
         "distribution": [every, *parts],
@@ -169,13 +219,17 @@ def croissant(options: Card, licenses: list[str], files: Mapping[str, Mapping[st
     return json.dumps(metadata, indent=2, ensure_ascii=False) + "\n"
 
 
-def _field(name: str, description: str, repeated: bool) -> dict[str, Any]:
+def _collected(source: Mapping[str, Any]) -> str:
+    return f"{source['id']} ({source['class'] or 'class not declared'}): {source['documents']:,} documents"
+
+
+def _field(name: str, description: str, kind: str = "sc:Text", repeated: bool = False) -> dict[str, Any]:
     return {
         "@type": "cr:Field",
         "@id": f"documents/{name}",
         "name": name,
         "description": description,
-        "dataType": "sc:Text",
+        "dataType": kind,
         **({"repeated": True} if repeated else {}),
         "source": {"fileSet": {"@id": "parts"}, "extract": {"column": name}},
     }

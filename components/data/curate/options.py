@@ -5,6 +5,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from components.common.options import Options
+from components.data.sources import Confidentiality
 
 Selection = Literal["random", "varied", "scored"]
 
@@ -40,4 +41,9 @@ class Curate(Options):
         "first. `scored`: each kind and language in turn, by `weights`.",
     )
     weights: Weights = Field(default=Weights(), description="Of selection `scored`.")
+    max_confidentiality: Confidentiality = Field(
+        "internal",
+        description="Ceiling: of what is more confidential nothing is taught, whatever recipe made the dataset. A "
+        "recipe sets `data.max_confidentiality`.",
+    )
     seed: int = Field(0, description="Seed of the selection and of the order.", ge=0)

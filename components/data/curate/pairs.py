@@ -28,6 +28,7 @@ class Unasked(Reason):
     """Why nothing is asked about a document."""
 
     NO_FACT = "no_fact", "Nothing in it makes a question with a short answer, and it is no dialogue to learn from."
+    CONFIDENTIAL = "confidential", "It is more confidential than the recipe's ceiling."
     NOT_CHOSEN = "not_chosen", "Its facts were not among those chosen, or other documents contradict them."
 
 
@@ -59,7 +60,11 @@ def run(dataset: Path, pairs: Path, questions: Path, options: Curate, context: C
     return Outcome(
         counts_in=seen.documents,
         counts_out=used,
-        dropped={Unasked.NO_FACT: seen.without, Unasked.NOT_CHOSEN: seen.documents - seen.without - used},
+        dropped={
+            Unasked.NO_FACT: seen.without,
+            Unasked.NOT_CHOSEN: seen.documents - seen.without - seen.confidential - used,
+            **({Unasked.CONFIDENTIAL: seen.confidential} if seen.confidential else {}),
+        },
         metrics={
             "facts_found": float(sum(count for (kind, _), count in seen.found.items() if kind != TURN)),
             "facts": float(len(facts)),

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from components.common.documents import count_documents, read_batches
+from components.common.documents import CONFIDENTIALITY, count_documents, read_batches
 from components.common.step import Context
 from components.data.curate.facts import find_facts, language_of
 from components.data.curate.options import Curate
@@ -38,6 +38,7 @@ class Survey:
     def __init__(self, options: Curate) -> None:
         self.documents = 0
         self.without = 0
+        self.confidential = 0
         self.found: Counter[Stratum] = Counter()
         self.ambiguous: set[bytes] = set()
         self._options = options
@@ -70,6 +71,14 @@ class Survey:
         """The unambiguous turns of each language in the order of the draw."""
         return {stratum: found for stratum, found in self._drawn() if stratum[0] == TURN}
 
+    def strata(self) -> set[Stratum]:
+        """The kinds and languages of the facts."""
+        return {stratum for stratum in self._kept if stratum[0] != TURN}
+
+    def drawn(self, stratum: Stratum) -> set[bytes]:
+        """Places in the draw that were kept of a kind and language, those of ambiguous facts too."""
+        return set(self._kept.get(stratum, ()))
+
     def _drawn(self) -> Iterator[tuple[Stratum, list[Found]]]:
         for stratum, kept in sorted(self._kept.items()):
             yield stratum, [kept[draw] for draw in sorted(kept) if draw not in self.ambiguous]
@@ -86,7 +95,12 @@ def survey(dataset: Path, options: Curate, context: Context) -> Survey:
     total = count_documents(dataset)
     korean = _korean_packages(dataset)
     seen = Survey(options)
+    ceiling = CONFIDENTIALITY.index(options.max_confidentiality)
     for row in _rows(dataset):
+        seen.documents += 1
+        if CONFIDENTIALITY.index(row["confidentiality"]) > ceiling:
+            seen.confidential += 1
+            continue
         metadata = dict(row["metadata"])
         language = "ko" if metadata.get("package", "") in korean else language_of(row)
         said: list[Said] = [
@@ -100,7 +114,6 @@ def survey(dataset: Path, options: Curate, context: Context) -> Survey:
         }
         for one in said:
             seen.add(one, document, draw(options.seed, one.key))
-        seen.documents += 1
         seen.without += not said
         if seen.documents % 1000 == 0:
             context.progress(seen.documents, total, "looking for facts")

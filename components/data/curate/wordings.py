@@ -109,7 +109,7 @@ _PATTERNS: dict[str, dict[Kind, tuple[str, str, str, str]]] = {
         ),
         Kind.QUESTION: (
             "{subject}: {detail}",
-            "A question about {subject}: {detail}",
+            "A question on {subject}: {detail}",
             "{detail} This is about {subject}.",
             "About {subject}: {detail}",
         ),

@@ -57,7 +57,7 @@ def sign_shard(
 
 @step("data")
 def bucket_shard(
-    signatures: dsl.Input[dsl.Artifact],
+    signatures: dsl.Input[list[dsl.Artifact]],
     buckets: dsl.Output[dsl.Artifact],
     metrics: dsl.Output[dsl.Metrics],
     report: dsl.Output[dsl.HTML],
@@ -67,7 +67,7 @@ def bucket_shard(
     """Group the documents that share a key of one shard's range: stage 2 of 4.
 
     Args:
-        signatures: A folder with the signatures of all shards.
+        signatures: The signatures of all shards.
         buckets: The shard's groups.
         metrics: Counts.
         report: What was done.
@@ -83,8 +83,8 @@ def bucket_shard(
 @step("data")
 def cluster_shard(
     documents: dsl.Input[dsl.Dataset],
-    signatures: dsl.Input[dsl.Artifact],
-    buckets: dsl.Input[dsl.Artifact],
+    signatures: dsl.Input[list[dsl.Artifact]],
+    buckets: dsl.Input[list[dsl.Artifact]],
     clusters: dsl.Output[dsl.Artifact],
     metrics: dsl.Output[dsl.Metrics],
     report: dsl.Output[dsl.HTML],
@@ -95,8 +95,8 @@ def cluster_shard(
 
     Args:
         documents: All documents to clean.
-        signatures: A folder with the signatures of all shards.
-        buckets: A folder with the groups of all shards.
+        signatures: The signatures of all shards.
+        buckets: The groups of all shards.
         clusters: The shard's clusters.
         metrics: Counts.
         report: What was done.
@@ -112,7 +112,7 @@ def cluster_shard(
 @step("data")
 def keep_shard(
     documents: dsl.Input[dsl.Dataset],
-    clusters: dsl.Input[dsl.Artifact],
+    clusters: dsl.Input[list[dsl.Artifact]],
     unique: dsl.Output[dsl.Dataset],
     metrics: dsl.Output[dsl.Metrics],
     report: dsl.Output[dsl.HTML],
@@ -123,7 +123,7 @@ def keep_shard(
 
     Args:
         documents: All documents to clean.
-        clusters: A folder with the clusters of all shards.
+        clusters: The clusters of all shards.
         unique: The documents kept of this shard.
         metrics: Counts.
         report: What was dropped, and why.

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from components.common.documents import part_files, read_part
 from components.common.errors import UsageError
 from components.common.store import Store
+from components.data.compiled import content
 
 _KERNEL_BYTES = 16_000_000
 """Text that is handed to the kernels at once: bounds their working memory, whatever the length of documents."""
@@ -98,14 +99,12 @@ class Corpus:
             if not len(text):
                 continue
             rows = at + np.flatnonzero(wanted)
-            _, offsets, data = text.buffers()
-            bounds = np.frombuffer(offsets, np.int64)[text.offset : text.offset + len(text) + 1]
-            content = np.frombuffer(data if data is not None else b"", np.uint8)
+            data, bounds = content(text)
             begin = 0
             while begin < len(rows):
                 stop = int(np.searchsorted(bounds, bounds[begin] + _KERNEL_BYTES, "right")) - 1
                 stop = min(max(stop, begin + 1), len(rows))
-                yield rows[begin:stop], content, bounds[begin : stop + 1]
+                yield rows[begin:stop], data, bounds[begin : stop + 1]
                 begin = stop
 
     def fingerprint(self) -> str:

@@ -6,15 +6,13 @@ own. A shingle is the hash of consecutive words; a document shorter than one shi
 """
 
 import unicodedata
-from collections.abc import Callable
-from typing import Any
 
 import numba
 import numpy as np
 
-_BYTES = numba.types.Array(numba.uint8, 1, "C", readonly=True)
+from components.data.compiled import BYTES, OFFSETS, compiled
+
 _WORDS = numba.types.Array(numba.uint16, 1, "C", readonly=True)
-_OFFSETS = numba.types.Array(numba.int64, 1, "C", readonly=True)
 _HASHES = numba.types.Array(numba.uint64, 1, "C", readonly=True)
 _ROWS = numba.types.Array(numba.uint32, 1, "C", readonly=True)
 _FLAGS = numba.types.Array(numba.boolean, 1, "C", readonly=True)
@@ -24,18 +22,6 @@ _IDEOGRAPHS = (
     *((0x1100, 0x11FF), (0x2E80, 0x2FDF), (0x3005, 0x3007), (0x3040, 0x31FF), (0x3400, 0x9FFF)),
     *((0xA960, 0xA97F), (0xAC00, 0xD7FF), (0xF900, 0xFAFF), (0xFF66, 0xFF9F)),
 )
-
-
-def compiled(signature: Any) -> Callable[[Callable[..., Any]], Any]:
-    """Compile for one signature at import, and cache the machine code where the folder can be written."""
-
-    def compile_(function: Callable[..., Any]) -> Any:
-        try:
-            return numba.njit(signature, cache=True, nogil=True)(function)
-        except RuntimeError:  # A read-only container has no place for a cache.
-            return numba.njit(signature, nogil=True)(function)
-
-    return compile_
 
 
 def _classify() -> tuple[np.ndarray, np.ndarray]:
@@ -66,10 +52,10 @@ def _mix(value):  # type: ignore[no-untyped-def]
 
 @compiled(
     numba.int64(
-        _BYTES,
+        BYTES,
         numba.int64,
         numba.int64,
-        _BYTES,
+        BYTES,
         _WORDS,
         numba.int64,
         numba.uint64,
@@ -87,6 +73,7 @@ def _shingle(data, start, end, classes, lower, size, seed, recent, out):  # type
     word = seed
     open_word = False
     words = 0
+    slot = 0
     shingles = 0
     position = start
     while position <= end:
@@ -128,11 +115,11 @@ def _shingle(data, start, end, classes, lower, size, seed, recent, out):  # type
                 if kind != _IDEOGRAPH:
                     continue
                 value = _mix(seed ^ np.uint64(point))
-            slot = words % size
             rolling = rolling * base + value
             if words >= size:
                 rolling -= recent[slot] * leaving
             recent[slot] = value
+            slot = slot + 1 if slot + 1 < size else 0
             words += 1
             if words >= size:
                 out[shingles] = _mix(rolling)
@@ -144,9 +131,7 @@ def _shingle(data, start, end, classes, lower, size, seed, recent, out):  # type
 
 
 @compiled(
-    numba.void(
-        _BYTES, _OFFSETS, _BYTES, _WORDS, numba.int64, numba.int64, numba.int64, numba.uint64, numba.uint64[:, ::1]
-    )
+    numba.void(BYTES, OFFSETS, BYTES, _WORDS, numba.int64, numba.int64, numba.int64, numba.uint64, numba.uint64[:, ::1])
 )
 def _sign(data, offsets, classes, lower, size, bands, rows, seed, keys):  # type: ignore[no-untyped-def]
     longest = 0
@@ -183,7 +168,7 @@ def _sign(data, offsets, classes, lower, size, bands, rows, seed, keys):  # type
             keys[document, band] = max(key, np.uint64(1))
 
 
-@compiled(numba.int64(_BYTES, _OFFSETS, _BYTES, _WORDS, numba.int64, numba.uint64, numba.uint64[::1], numba.int64[::1]))
+@compiled(numba.int64(BYTES, OFFSETS, BYTES, _WORDS, numba.int64, numba.uint64, numba.uint64[::1], numba.int64[::1]))
 def _collect(data, offsets, classes, lower, size, seed, out, counts):  # type: ignore[no-untyped-def]
     recent = np.empty(size, np.uint64)
     total = 0
@@ -200,6 +185,29 @@ def _collect(data, offsets, classes, lower, size, seed, out, counts):  # type: i
         counts[document] = distinct
         total += distinct
     return total
+
+
+@compiled(
+    numba.types.UniTuple(numba.int64, 2)(
+        BYTES, OFFSETS, BYTES, _WORDS, numba.int64, numba.uint64, numba.uint64, numba.uint64[::1]
+    )
+)
+def _below(data, offsets, classes, lower, size, seed, limit, out):  # type: ignore[no-untyped-def]
+    longest = 0
+    for document in range(len(offsets) - 1):
+        longest = max(longest, offsets[document + 1] - offsets[document])
+    shingles = np.empty(longest // 2 + 2, np.uint64)
+    recent = np.empty(size, np.uint64)
+    total = 0
+    kept = 0
+    for document in range(len(offsets) - 1):
+        count = _shingle(data, offsets[document], offsets[document + 1], classes, lower, size, seed, recent, shingles)
+        total += count
+        for index in range(count):
+            if shingles[index] <= limit:
+                out[kept] = shingles[index]
+                kept += 1
+    return total, kept
 
 
 @compiled(numba.boolean(_HASHES, numba.int64, numba.int64, numba.int64, numba.int64, numba.float64))
@@ -239,13 +247,17 @@ def _join(rows, opens, parents):  # type: ignore[no-untyped-def]
             parents[max(left, right)] = min(left, right)
 
 
-@compiled(numba.int64(_ROWS, _FLAGS, _HASHES, _OFFSETS, _OFFSETS, numba.float64, numba.int64, numba.int64[::1]))
-def _link(rows, opens, shingles, starts, lengths, threshold, window, parents):  # type: ignore[no-untyped-def]
+@compiled(
+    numba.int64(_ROWS, _FLAGS, numba.int64, _HASHES, OFFSETS, OFFSETS, numba.float64, numba.int64, numba.int64[::1])
+)
+def _link(rows, opens, begin, shingles, starts, lengths, threshold, window, parents):  # type: ignore[no-untyped-def]
     compared = 0
     first = 0
     for position in range(len(rows)):
         if opens[position]:
             first = position
+        if position < begin:
+            continue
         right = rows[position]
         for earlier in range(max(first, position - window), position):
             left = rows[earlier]
@@ -306,6 +318,20 @@ def shingle_sets(data: np.ndarray, offsets: np.ndarray, size: int, seed: int) ->
     return room[:total], counts
 
 
+def shingles_below(data: np.ndarray, offsets: np.ndarray, size: int, limit: int) -> tuple[int, np.ndarray]:
+    """Count the shingles of all documents, and give those whose hash is not above a limit, repeats included.
+
+    Args:
+        data: UTF-8 bytes of all documents.
+        offsets: Where each document begins in `data`, and the end.
+        size: Words in a shingle.
+        limit: The largest hash to give.
+    """
+    room = np.empty((offsets[-1] - offsets[0]) // 2 + 2 * len(offsets), np.uint64)
+    total, kept = _below(data, offsets, CLASSES, LOWER, size, _seed(0), np.uint64(limit), room)
+    return total, room[:kept]
+
+
 def join(rows: np.ndarray, opens: np.ndarray, parents: np.ndarray) -> None:
     """Connect the members of each group.
 
@@ -320,6 +346,7 @@ def join(rows: np.ndarray, opens: np.ndarray, parents: np.ndarray) -> None:
 def link(
     rows: np.ndarray,
     opens: np.ndarray,
+    begin: int,
     shingles: np.ndarray,
     starts: np.ndarray,
     lengths: np.ndarray,
@@ -332,6 +359,7 @@ def link(
     Args:
         rows: Members of all groups, one group after the other.
         opens: Where a group begins.
+        begin: The first position to compare with those before it, which were compared already.
         shingles: Sorted shingle sets, one after the other.
         starts: Where the set of each row begins.
         lengths: Size of the set of each row.
@@ -342,7 +370,7 @@ def link(
     Returns:
         The number of comparisons made.
     """
-    return int(_link(rows, opens, shingles, starts, lengths, threshold, window, parents))
+    return int(_link(rows, opens, begin, shingles, starts, lengths, threshold, window, parents))
 
 
 def flatten(parents: np.ndarray) -> np.ndarray:

@@ -1,6 +1,6 @@
 """Find and remove duplicates: exact by hash, near by MinHash and locality-sensitive hashing with exact verification."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
@@ -28,22 +28,7 @@ def run(documents: Path, unique: Path, options: Deduplicate, context: Context) -
         context: The run.
     """
     with _job(documents, options, context) as job:
-        clusters = _find(job)
-        dropped = stages.keep(job, clusters, unique)
-        own = job.corpus.total - job.corpus.earlier
-        kept = own - sum(dropped.values())
-        stands, sizes = np.unique(clusters.kept, return_counts=True)
-        return Outcome(
-            counts_in=own,
-            counts_out=kept,
-            dropped=dropped,
-            metrics={
-                "duplicate_rate": 1 - kept / own if own else 0.0,
-                "clusters": float((sizes > 1).sum()),
-                "comparisons": float(clusters.comparisons),
-            },
-            report=_report(job, clusters, stands[sizes > 1], sizes[sizes > 1], dropped),
-        )
+        return _keep(job, _find(job), unique)
 
 
 def cluster(documents: Path, options: Deduplicate, context: Context) -> Clusters:
@@ -67,11 +52,11 @@ def sign(documents: Path, signatures: Path, options: Shard, context: Context) ->
         return _staged("Signatures", options, end - first, end - first)
 
 
-def bucket(signatures: Path, buckets: Path, options: Shard, context: Context) -> Outcome:
+def bucket(signatures: Sequence[Path], buckets: Path, options: Shard, context: Context) -> Outcome:
     """Stage 2: find which documents share a key of a shard's range.
 
     Args:
-        signatures: A folder with the signatures of all shards.
+        signatures: The signatures of all shards.
         buckets: The shard's groups.
         options: Which shard this is.
         context: The run.
@@ -81,14 +66,19 @@ def bucket(signatures: Path, buckets: Path, options: Shard, context: Context) ->
 
 
 def connect(
-    documents: Path, signatures: Path, buckets: Path, clusters: Path, options: Shard, context: Context
+    documents: Path,
+    signatures: Sequence[Path],
+    buckets: Sequence[Path],
+    clusters: Path,
+    options: Shard,
+    context: Context,
 ) -> Outcome:
     """Stage 3: compare the candidates of a shard and choose which document of each cluster stays.
 
     Args:
         documents: All documents to clean.
-        signatures: A folder with the signatures of all shards.
-        buckets: A folder with the groups of all shards.
+        signatures: The signatures of all shards.
+        buckets: The groups of all shards.
         clusters: The shard's clusters.
         options: How alike two documents must be, and which shard this is.
         context: The run.
@@ -98,18 +88,21 @@ def connect(
     return _staged("Clusters", options, 0, 0)
 
 
-def keep(documents: Path, clusters: Path, unique: Path, options: Shard, context: Context) -> Outcome:
-    """Stage 4: write the documents of a shard that stay.
+def keep(documents: Path, clusters: Sequence[Path], unique: Path, options: Shard, context: Context) -> Outcome:
+    """Stage 4: write the documents of a shard that stay; what goes is reported of all of them only.
 
     Args:
         documents: All documents to clean.
-        clusters: A folder with the clusters of all shards.
+        clusters: The clusters of all shards.
         unique: The documents kept of this shard.
         options: How alike two documents must be, and which shard this is.
         context: The run.
     """
     with _job(documents, options, context) as job:
-        dropped = stages.keep(job, stages.read_clusters(job, clusters), unique, options.shard, options.shards)
+        found = stages.read_clusters(job, clusters)
+        if options.shards == 1:
+            return _keep(job, found, unique)
+        dropped = stages.keep(job, found, unique, options.shard, options.shards)
         first, end = stages.share(job.corpus.total - job.corpus.earlier, options.shard, options.shards)
         return _staged("Documents kept", options, end - first, end - first - sum(dropped.values()), dropped)
 
@@ -126,9 +119,28 @@ def _find(job: Job) -> Clusters:
     with TemporaryDirectory() as folder:
         work = Path(folder)
         stages.sign(job, work)
-        stages.bucket(work, work)
-        stages.cluster(job, work, work, work)
-        return stages.read_clusters(job, work)
+        stages.bucket([work], work)
+        stages.cluster(job, [work], [work], work)
+        return stages.read_clusters(job, [work])
+
+
+def _keep(job: Job, clusters: Clusters, unique: Path) -> Outcome:
+    """Write all documents that stay, and say what went."""
+    dropped = stages.keep(job, clusters, unique)
+    own = job.corpus.total - job.corpus.earlier
+    kept = own - sum(dropped.values())
+    stands, sizes = np.unique(clusters.kept, return_counts=True)
+    return Outcome(
+        counts_in=own,
+        counts_out=kept,
+        dropped=dropped,
+        metrics={
+            "duplicate_rate": 1 - kept / own if own else 0.0,
+            "clusters": float((sizes > 1).sum()),
+            "comparisons": float(clusters.comparisons),
+        },
+        report=_report(job, clusters, stands[sizes > 1], sizes[sizes > 1], dropped),
+    )
 
 
 def _staged(stage: str, options: Shard, rows: int, written: int, dropped: dict[str, int] | None = None) -> Outcome:

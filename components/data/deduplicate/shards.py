@@ -1,7 +1,7 @@
 """The files in which stages hand on what they found: one for each shard of a stage, whole or absent."""
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -44,31 +44,30 @@ class Shards:
     """What all shards of a stage wrote, read as one.
 
     Args:
-        folder: Where their files are, at any depth.
+        folders: Where their files are, at any depth.
         stage: Name of the stage.
 
     Raises:
         HeadraceError: A shard is missing, or shards are of different pieces of work.
     """
 
-    def __init__(self, folder: Path, stage: str) -> None:
+    def __init__(self, folders: Sequence[Path], stage: str) -> None:
         found = {}
-        for path in sorted(folder.rglob(f"{stage}-*.arrow")):
+        where = ", ".join(map(str, folders))
+        for path in (path for folder in folders for path in sorted(folder.rglob(f"{stage}-*.arrow"))):
             if name := _FILE.fullmatch(path.name):
                 found[int(name["shards"]), int(name["shard"])] = path
         wanted = [(shards, shard) for shards in sorted({key[0] for key in found}) for shard in range(shards)]
         missing = [key for key in wanted if key not in found]
         if not found or missing:
             what = f"shard {missing[0][1]} of {missing[0][0]} is" if missing else "all shards are"
-            raise HeadraceError(f"{folder}: {what} missing from {stage}; run the stage for it first")
+            raise HeadraceError(f"{where}: {what} missing from {stage}; run the stage for it first")
         if len({shards for shards, _ in found}) > 1:
-            raise HeadraceError(f"{folder} holds {stage} in shards of different runs; keep those of one")
+            raise HeadraceError(f"{where} holds {stage} in shards of different runs; keep those of one")
         self._files = [_open(found[key]) for key in wanted]
         works = {file.schema.metadata[b"work"].decode() for file in self._files}
         if len(works) > 1:
-            raise HeadraceError(
-                f"{folder}: the shards of {stage} are of different documents or options; make all again"
-            )
+            raise HeadraceError(f"{where}: the shards of {stage} are of different documents or options; make all again")
         self.work = works.pop()
 
     @property

@@ -5,9 +5,11 @@ A shard writes one file, whole or not at all, and is done already when that file
 changes which file says it and nothing of what is said.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
+from io import FileIO
+from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -32,7 +34,10 @@ WINDOW = 256
 """Documents under one key that a document is compared with: keeps huge buckets linear, and chains them all the same."""
 
 PARTITION_BYTES = 32_000_000
-"""Text whose shingles are held in memory at once when candidates are compared."""
+"""Text of candidates whose shingles wait in one file; more only where more is connected."""
+
+SHINGLES = 12_000_000
+"""Shingles that are held in memory at once when candidates are compared."""
 
 UNCONDITIONAL = frozenset({"0BSD", "CC0-1.0", "LicenseRef-in-house", "MIT-0", "Unlicense"})
 """Licences that ask nothing, not even to be named."""
@@ -114,16 +119,16 @@ def sign(job: Job, out: Path, shard: int = 0, shards: int = 1) -> None:
         facts["quality"][place] = np.round(pc.fill_null(quality, 1.0).to_numpy(), 1)
         facts["license"][place] = [license_conditions(license_) for license_ in batch["license"].to_pylist()]
     earliest = _first_of_text(facts["high"], facts["low"])
-    keys = np.zeros((end - first, bands), np.uint64)
+    keys = np.zeros((bands, end - first), np.uint64)
     for found, data, offsets in corpus.texts(earliest == np.arange(end - first), first):
-        keys[found - first] = kernel.sign(data, offsets, options.shingle, bands, rows, options.seed)
+        keys[:, found - first] = kernel.sign(data, offsets, options.shingle, bands, rows, options.seed).T
         facts["length"][found - first] = np.diff(offsets)
         job.context.progress(int(found[-1]) - first, 3 * (end - first), "signing")
     facts["length"] = facts["length"][earliest]
-    write_shard(target, [facts | {f"band_{band}": keys[:, band] for band in range(bands)}], job.name)
+    write_shard(target, [facts | {f"band_{band}": keys[band] for band in range(bands)}], job.name)
 
 
-def bucket(signatures: Path, out: Path, shard: int = 0, shards: int = 1) -> None:
+def bucket(signatures: Sequence[Path], out: Path, shard: int = 0, shards: int = 1) -> None:
     """Write the groups of documents that share a band key, or all of their text, in this shard's range of keys.
 
     The first table of the file holds the groups of one text, the others those of one band each: `row`, and `opens`
@@ -158,7 +163,9 @@ def bucket(signatures: Path, out: Path, shard: int = 0, shards: int = 1) -> None
     write_shard(target, tables(), found.work)
 
 
-def cluster(job: Job, signatures: Path, buckets: Path, out: Path, shard: int = 0, shards: int = 1) -> None:
+def cluster(
+    job: Job, signatures: Sequence[Path], buckets: Sequence[Path], out: Path, shard: int = 0, shards: int = 1
+) -> None:
     """Compare the candidates of this shard, connect those alike, and choose which document of each cluster stays.
 
     What the groups connect is one shard's whole, so no cluster crosses shards.
@@ -166,7 +173,7 @@ def cluster(job: Job, signatures: Path, buckets: Path, out: Path, shard: int = 0
     facts, groups = Shards(signatures, "signatures"), Shards(buckets, "buckets")
     target = shard_file(out, "clusters", shard, shards)
     if {facts.work, groups.work} != {job.name}:
-        raise HeadraceError(f"{signatures} and {buckets} are of other documents or options; make both again")
+        raise HeadraceError("signatures and buckets are of other documents or options; make both again")
     if is_done(target, job.name):
         return
     total = job.corpus.total
@@ -187,7 +194,7 @@ def cluster(job: Job, signatures: Path, buckets: Path, out: Path, shard: int = 0
     write_shard(target, [_choose(job, members, roots[members], facts)], job.name, comparisons)
 
 
-def read_clusters(job: Job, clusters: Path) -> Clusters:
+def read_clusters(job: Job, clusters: Sequence[Path]) -> Clusters:
     """Read what all shards of the clusters stage found.
 
     Raises:
@@ -195,7 +202,7 @@ def read_clusters(job: Job, clusters: Path) -> Clusters:
     """
     found = Shards(clusters, "clusters")
     if found.work != job.name:
-        raise HeadraceError(f"{clusters} is of other documents or options; make it again")
+        raise HeadraceError("clusters are of other documents or options; make them again")
     rows = found.column("row")
     kept, exact, seen = (
         np.arange(job.corpus.total),
@@ -289,13 +296,54 @@ def _compare(job: Job, groups: Shards, partitions: np.ndarray, parents: np.ndarr
         for number, file in enumerate(files):
             part = slice(bounds[number], bounds[number + 1])
             if part.start < part.stop:
-                shingles = np.fromfile(file, np.uint64)
-                comparisons += kernel.link(
-                    rows[part], opens[part], shingles, starts, sizes, options.threshold, WINDOW, parents
-                )
+                comparisons += _link(file, rows[part], opens[part], starts, sizes, options.threshold, parents)
                 file.unlink()
             job.context.progress(corpus.total * (len(files) + number + 1) / len(files), 3 * corpus.total, "comparing")
     return comparisons
+
+
+def _link(
+    file: Path,
+    rows: np.ndarray,
+    opens: np.ndarray,
+    starts: np.ndarray,
+    sizes: np.ndarray,
+    threshold: float,
+    parents: np.ndarray,
+) -> int:
+    """Link the rows of one file's groups that are alike, with no more of its shingles in memory than fit.
+
+    What is connected can be most of the corpus, where documents share passages. Its groups are then taken piece by
+    piece, in their order, so that the same pairs are compared.
+    """
+    if file.stat().st_size <= SHINGLES * np.dtype(np.uint64).itemsize:
+        shingles = np.fromfile(file, np.uint64)
+        return kernel.link(rows, opens, 0, shingles, starts, sizes, threshold, WINDOW, parents)
+    comparisons = 0
+    piece = np.cumsum(sizes[rows]) // SHINGLES
+    places = np.zeros(len(starts), np.int64)
+    with file.open("rb", buffering=0) as source:
+        for begin, end in pairwise([0, *(np.flatnonzero(np.diff(piece)) + 1), len(rows)]):
+            known = max(begin - WINDOW, 0)
+            wanted = np.unique(rows[known:end])
+            places[wanted] = np.cumsum(sizes[wanted]) - sizes[wanted]
+            shingles = _read_sets(source, starts[wanted], sizes[wanted])
+            comparisons += kernel.link(
+                rows[known:end], opens[known:end], begin - known, shingles, places, sizes, threshold, WINDOW, parents
+            )
+    return comparisons
+
+
+def _read_sets(source: FileIO, starts: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    """Read some of the shingle sets of a file, one after the other."""
+    shingles = np.empty(sizes.sum(), np.uint64)
+    room = shingles.data.cast("B")
+    at = 0
+    for start, size in zip((8 * starts).tolist(), (8 * sizes).tolist(), strict=True):
+        source.seek(start)
+        source.readinto(room[at : at + size])
+        at += size
+    return shingles
 
 
 def _choose(job: Job, members: np.ndarray, roots: np.ndarray, facts: Shards) -> dict[str, np.ndarray]:

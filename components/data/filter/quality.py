@@ -1,47 +1,131 @@
 """Drops documents of poor quality or in other languages; every rule has a name, a threshold and a source."""
 
-from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from components.common.documents import SCHEMA, DocumentWriter, count_documents, read_batches
-from components.common.report import Report
+from components.common.documents import (
+    SCHEMA,
+    DocumentWriter,
+    count_documents,
+    read_batches,
+    text_revision,
+    with_metadata,
+)
 from components.common.step import Context, Outcome
-from components.data.excerpt import COLUMNS, excerpt
-from components.data.filter.language import NO_LANGUAGE, UNDETERMINED, Identifier, primary
-from components.data.filter.measure import Measures, measure
+from components.data.filter import boilerplate
+from components.data.filter.findings import Findings
+from components.data.filter.language import NO_LANGUAGE, UNDETERMINED, Identifier
+from components.data.filter.measure import Floats, measure
 from components.data.filter.options import Filter
-from components.data.reasons import Reason
+from components.data.filter.phrases import Phrases, read_list
+from components.data.filter.rules import PROSE, RUNNING, Facts, judge, says_generated
+from components.data.filter.score import score
+
+if TYPE_CHECKING:
+    from components.data.filter.perplexity import Model
 
 ROWS = 1_000
-EXAMPLES = 3
-_PROSE = ("prose", "dialogue", "ticket")
 
 
-class Poor(Reason):
-    """Why a document is not good enough."""
+class Reader:
+    """Finds out what the rules need to know of documents.
 
-    TOO_SHORT = "too_short", "Fewer visible characters than min_characters."
-    TOO_LONG = "too_long", "More visible characters than max_characters."
-    LANGUAGE = "language", "In none of the languages to keep."
-    FEW_LETTERS = "few_letters", "Too few letters for prose (after Gopher's share of words with a letter)."
-    DIGITS = "digits", "Too many digits for prose."
-    SYMBOLS = "symbols", "Too many # and … per word (Gopher)."
-    REPEATED_LINES = "repeated_lines", "Too many lines repeat an earlier one (Gopher)."
-    REPEATED_CHARACTERS = "repeated_characters", "Too much text in lines that repeat an earlier one (Gopher)."
-    REPEATED_WORDS = "repeated_words", "One pair of words makes up too much of the text (Gopher)."
-    LONG_LINES = "long_lines", "Code with a very long line: generated or packed (Codex)."
-    LONG_MEAN_LINE = "long_mean_line", "Code with long lines on average: generated or data (Codex)."
-    CODE_SYMBOLS = "code_symbols", "Code with few letters and digits: data or art (Codex)."
+    Args:
+        options: Thresholds, languages and terms.
+        model: What foresees running text; None where perplexity is not measured.
+    """
+
+    def __init__(self, options: Filter, model: "Model | None" = None) -> None:
+        self._options, self._model = options, model
+        self._identifier = Identifier([*options.candidates, *options.languages], options.min_confidence)
+        self._spam, self._harmful, self._placeholders = (
+            Phrases(phrase for phrases in read_list(purpose).values() for phrase in phrases)
+            for purpose in ("spam", "harmful", "placeholder")
+        )
+        self._banned = Phrases(options.terms.banned)
+
+    def read(self, batch: pa.RecordBatch, findings: Findings) -> tuple[pa.Table, Facts]:
+        """Clean a batch, name its languages, and look at what is left.
+
+        Args:
+            batch: Documents.
+            findings: Gets the lines removed and the languages.
+
+        Returns:
+            The documents as they would be kept, and the facts about them.
+        """
+        table = pa.Table.from_batches([batch])
+        kinds = np.array(batch["kind"].to_pylist(), dtype=object)
+        running, code = np.isin(kinds, RUNNING), kinds == "code"
+        table, removed = self._clean(table, np.isin(kinds, PROSE), findings)
+        text = table["text"].combine_chunks()
+        languages, confidence = self._identify(text, kinds, batch["language"].to_pylist())
+        index = table.schema.get_field_index("language")
+        table = table.set_column(index, SCHEMA.field("language"), pa.array(languages, pa.string()))
+        spam, distinct = _count(self._spam, text, running)
+        measures = measure(text, running)
+        facts = Facts(
+            kinds=kinds,
+            languages=np.array(languages, dtype=object),
+            measures=measures,
+            boilerplate=removed / np.maximum(measures.characters + removed, 1),
+            spam=spam,
+            spam_distinct=distinct,
+            harmful=_count(self._harmful, text, running)[0],
+            placeholders=_count(self._placeholders, text, np.isin(kinds, PROSE))[0],
+            banned=_count(self._banned, text, np.ones(len(kinds), bool))[0],
+            generated=_where(says_generated, text, code),
+            perplexity=self._perplexity(text, batch["id"], running),
+        )
+        findings.saw_languages(languages, confidence)
+        findings.saw_perplexity(languages, facts.perplexity)
+        return table, facts
+
+    def _clean(self, table: pa.Table, prose: NDArray[np.bool_], findings: Findings) -> tuple[pa.Table, Floats]:
+        """Remove boilerplate from prose; the text of a dialogue stays what its messages say."""
+        removed = np.zeros(table.num_rows)
+        text = table["text"].combine_chunks()
+        alone = pc.list_value_length(table["messages"]).to_numpy() == 0
+        texts: dict[int, str] = {}
+        for row in np.flatnonzero(_where(boilerplate.likely, text, prose & alone)):
+            cleaned = boilerplate.clean(text[row].as_py())
+            if cleaned.removed:
+                removed[row] = cleaned.characters
+                findings.saw_boilerplate(table, int(row), cleaned)
+                texts[int(row)] = cleaned.text
+        if texts and self._options.boilerplate.remove:
+            table = _with_texts(table, texts)
+        return table, removed
+
+    def _perplexity(self, text: pa.Array, ids: pa.Array, running: NDArray[np.bool_]) -> Floats:
+        """Ask the model, if there is one, how well it foresees running text."""
+        found = np.full(len(text), np.nan)
+        if self._model and running.any():
+            rows = pa.array(running)
+            found[running] = self._model.perplexity(text.filter(rows), ids.filter(rows))
+        return found
+
+    def _identify(self, text: pa.Array, kinds: NDArray[np.object_], declared: list[str]) -> tuple[list[str], Floats]:
+        """Name each document's language: as declared, `zxx` for code, else by identification."""
+        confidence = np.full(len(kinds), np.nan)
+        languages = list(declared)
+        for row, (language, kind) in enumerate(zip(declared, kinds, strict=True)):
+            if language != UNDETERMINED:
+                continue
+            if kind == "code":
+                languages[row] = NO_LANGUAGE
+            else:
+                languages[row], confidence[row] = self._identifier.identify(text[row].as_py())
+        return languages, confidence
 
 
 def run(documents: Path, kept: Path, options: Filter, context: Context) -> Outcome:
-    """Keep documents that pass every rule for their kind, with their language identified.
+    """Keep documents that pass every rule for their kind, with their language identified and their quality scored.
 
     Args:
         documents: Masked documents.
@@ -53,111 +137,62 @@ def run(documents: Path, kept: Path, options: Filter, context: Context) -> Outco
         What was dropped, by the first rule that failed.
     """
     total = count_documents(documents)
-    identifier = Identifier([*options.candidates, *options.languages], options.min_confidence)
-    dropped: Counter[Poor] = Counter()
-    languages: Counter[str] = Counter()
-    examples: list[dict[str, Any]] = []
+    model = None
+    if options.perplexity.model != "none":
+        from components.data.filter.perplexity import learn
+
+        model = learn(documents, options.perplexity.sources, context)
+    reader = Reader(options, model)
+    findings = Findings()
     done = 0
     with DocumentWriter(kept) as writer:
         for batch in read_batches(documents, rows=ROWS):
-            found = identify(batch, identifier)
-            table = pa.Table.from_batches([batch])
-            index = table.schema.get_field_index("language")
-            table = table.set_column(index, SCHEMA.field("language"), pa.array(found, pa.string()))
-            keep = np.ones(len(found), bool)
-            for rule, failing, values, threshold in judge(
-                table, measure(batch["text"], _of_kind(table, *_PROSE)), options
-            ):
-                first = keep & failing
-                for row in np.flatnonzero(first)[: EXAMPLES - sum(entry["rule"] == rule.value for entry in examples)]:
-                    examples.append(_example(table, int(row), rule, values[row], threshold))
-                dropped[rule] += int(first.sum())
-                keep &= ~failing
-            languages.update(language for language, kept_ in zip(found, keep, strict=True) if kept_)
+            table, facts = reader.read(batch, findings)
+            keep = np.ones(table.num_rows, bool)
+            for verdict in judge(facts, options):
+                findings.saw_verdict(table, keep & verdict.failing, verdict)
+                keep &= ~verdict.failing
+            scores = score(facts, options)
+            keep &= ~findings.saw_scores(table, facts.kinds, keep, scores, options.min_quality)
+            table = with_metadata(table, "quality", [f"{value:.3f}" for value in scores])
+            if model:
+                told = (None if np.isnan(value) else f"{value:.1f}" for value in facts.perplexity)
+                table = with_metadata(table, "perplexity", list(told))
+            findings.kept_languages(facts.languages[keep])
             writer.write(table.filter(pa.array(keep)))
-            done += len(found)
+            done += len(keep)
             context.progress(done, total, f"{writer.rows:,} kept")
-    dropped = +dropped
     return Outcome(
         counts_in=total,
         counts_out=writer.rows,
-        dropped={rule.value: count for rule, count in sorted(dropped.items())},
-        metrics={f"language_{language}": count for language, count in sorted(languages.items())},
-        report=_report(total, writer.rows, dropped, languages, examples),
+        dropped={rule.value: count for rule, count in sorted(findings.dropped.items())},
+        metrics=findings.metrics(),
+        report=findings.report(total, writer.rows),
     )
 
 
-def identify(batch: pa.RecordBatch, identifier: Identifier) -> list[str]:
-    """Name each document's language: as declared, `zxx` for code, else by identification."""
-    return [
-        declared if declared != UNDETERMINED else NO_LANGUAGE if kind == "code" else identifier.identify(text)
-        for text, kind, declared in zip(
-            *(batch[name].to_pylist() for name in ("text", "kind", "language")), strict=True
-        )
-    ]
+def _where(tell: object, text: pa.Array, rows: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Ask about some texts of a column only; of the others the answer is no."""
+    told = np.zeros(len(text), bool)
+    if rows.any():
+        told[rows] = tell(text.filter(pa.array(rows)))  # type: ignore[operator]
+    return told
 
 
-def judge(
-    table: pa.Table, measures: Measures, options: Filter
-) -> Iterator[tuple[Poor, NDArray[np.bool_], Any, float | str]]:
-    """Apply every rule to a batch.
-
-    Args:
-        table: Documents with their language.
-        measures: Measures of their texts.
-        options: Thresholds.
-
-    Yields:
-        A rule, which documents fail it, the values it looked at, and its threshold.
-    """
-    languages = np.array(table["language"].to_pylist(), dtype=object)
-    prose, code = _of_kind(table, *_PROSE), _of_kind(table, "code")
-    wanted = [*(primary(tag) for tag in options.languages), UNDETERMINED, NO_LANGUAGE]
-    foreign = ~np.isin(np.array([primary(tag) for tag in languages], dtype=object), wanted)
-    m, o = measures, options
-    yield Poor.TOO_SHORT, m.characters < o.min_characters, m.characters, o.min_characters
-    yield Poor.TOO_LONG, m.characters > o.max_characters, m.characters, o.max_characters
-    yield Poor.LANGUAGE, foreign & ~code, languages, ", ".join(o.languages)
-    yield Poor.FEW_LETTERS, prose & (m.letters < o.min_alphabetic_ratio), m.letters, o.min_alphabetic_ratio
-    yield Poor.DIGITS, prose & (m.digits > o.max_digit_ratio), m.digits, o.max_digit_ratio
-    yield Poor.SYMBOLS, prose & (m.symbols > o.max_symbol_ratio), m.symbols, o.max_symbol_ratio
-    limit = o.max_duplicate_line_ratio
-    yield Poor.REPEATED_LINES, prose & (m.repeated_lines > limit), m.repeated_lines, limit
-    limit = o.max_duplicate_line_characters
-    yield Poor.REPEATED_CHARACTERS, prose & (m.repeated_characters > limit), m.repeated_characters, limit
-    yield Poor.REPEATED_WORDS, prose & (m.top_bigram > o.max_top_ngram_ratio), m.top_bigram, o.max_top_ngram_ratio
-    yield Poor.LONG_LINES, code & (m.longest_line > o.max_code_line), m.longest_line, o.max_code_line
-    yield Poor.LONG_MEAN_LINE, code & (m.mean_line > o.max_code_mean_line), m.mean_line, o.max_code_mean_line
-    limit = o.min_code_alphanumeric_ratio
-    yield Poor.CODE_SYMBOLS, code & (m.alphanumeric < limit), m.alphanumeric, limit
+def _count(phrases: Phrases, text: pa.Array, rows: NDArray[np.bool_]) -> tuple[Floats, Floats]:
+    """Count phrases in some texts of a column, and different ones."""
+    counts, distinct = np.zeros(len(text)), np.zeros(len(text))
+    for row in np.flatnonzero(_where(phrases.likely, text, rows)):
+        found = phrases.count(text[row].as_py())
+        counts[row], distinct[row] = found.total(), len(found)
+    return counts, distinct
 
 
-def _of_kind(table: pa.Table, *kinds: str) -> NDArray[np.bool_]:
-    return np.isin(np.array(table["kind"].to_pylist(), dtype=object), kinds)
-
-
-def _example(table: pa.Table, row: int, rule: Poor, value: Any, threshold: float | str) -> dict[str, Any]:
-    """Describe a dropped document."""
-    shown = {name: table[name][row].as_py() for name in ("url", "kind", *COLUMNS)}
-    return {
-        "rule": rule.value,
-        "document": shown["url"],
-        "kind": shown["kind"],
-        "value": value if isinstance(value, str) else round(float(value), 3),
-        "threshold": threshold,
-        "begins": excerpt(shown),
-    }
-
-
-def _report(
-    total: int, kept: int, dropped: Counter[Poor], languages: Counter[str], examples: list[dict[str, Any]]
-) -> Report:
-    report = Report("Filter", f"{kept:,} of {total:,} documents are good enough.")
-    report.metrics({"documents": total, "kept": kept, "dropped": total - kept, "languages": len(languages)})
-    if dropped:
-        ordered = sorted(dropped.items(), key=lambda entry: (-entry[1], entry[0]))
-        report.bars({f"{rule.value}: {rule.sentence}": count for rule, count in ordered}, "Dropped, by rule")
-        order = list(Poor)
-        report.table(sorted(examples, key=lambda entry: order.index(Poor[entry["rule"].upper()])), "Examples")
-    report.bars(dict(sorted(languages.items(), key=lambda entry: (-entry[1], entry[0]))), "Kept, by language")
-    return report
+def _with_texts(table: pa.Table, texts: dict[int, str]) -> pa.Table:
+    """Replace the texts of some rows, and their revisions."""
+    rows = pa.array(np.isin(np.arange(table.num_rows), list(texts)))
+    for name, values in (("text", list(texts.values())), ("revision", list(map(text_revision, texts.values())))):
+        field = SCHEMA.field(name)
+        column = pc.replace_with_mask(table[name].combine_chunks(), rows, pa.array(values, field.type))
+        table = table.set_column(table.schema.get_field_index(name), field, column)
+    return table

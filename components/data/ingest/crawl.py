@@ -9,11 +9,12 @@ import json
 import tempfile
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from pathlib import Path
+from typing import Any
 from urllib.parse import urljoin, urlsplit
 
 from components.common.errors import HeadraceError
@@ -93,14 +94,21 @@ class Site:
         options: Bounds on what is taken.
         store: Where pages are kept; None if only `state` is asked for.
         wait: How to wait between requests.
+        refuses: Whether a document was erased, so that its page is not kept either.
     """
 
     def __init__(
-        self, source: Source, options: Ingest, store: Store | None, wait: Callable[[float], None] = time.sleep
+        self,
+        source: Source,
+        options: Ingest,
+        store: Store | None,
+        wait: Callable[[float], None] = time.sleep,
+        refuses: Callable[[Mapping[str, Any]], bool] = lambda row: False,
     ) -> None:
         self._source = source
         self._options = options
         self._store = store
+        self._refuses = refuses
         self._wait = wait
 
     def __len__(self) -> int:
@@ -124,18 +132,28 @@ class Site:
             Web(self._source.crawl.user_agent, private_places(self._source)) as web,
             tempfile.TemporaryDirectory(prefix="headrace-crawl-") as folder,
         ):
-            yield from _Crawl(self._source, self._options, self._store, self._wait, web, Path(folder)).run()
+            yield from _Crawl(
+                self._source, self._options, self._store, self._refuses, self._wait, web, Path(folder)
+            ).run()
 
 
 class _Crawl:
     """One visit to a site."""
 
     def __init__(
-        self, source: Source, options: Ingest, store: Store, wait: Callable[[float], None], web: Web, folder: Path
+        self,
+        source: Source,
+        options: Ingest,
+        store: Store,
+        refuses: Callable[[Mapping[str, Any]], bool],
+        wait: Callable[[float], None],
+        web: Web,
+        folder: Path,
     ) -> None:
         self._source = source
         self._options = options
         self._store = store
+        self._refuses = refuses
         self._wait = wait
         self._web = web
         self._copy = folder / "page"
@@ -194,7 +212,10 @@ class _Crawl:
         name = note.canonical if self._covers(note.canonical) else note.url
         said = {"robots": "allowed", **tags(self._evidence), **({"fetched_from": note.url} if name != note.url else {})}
         file = File(self._copy, name, datetime.fromisoformat(note.retrieved_at), said, suffix)
-        return read_file(file, self._source, self._options)
+        documents = list(read_file(file, self._source, self._options))
+        if any(isinstance(one, dict) and self._refuses(one) for one in documents):
+            self._store.delete(self._body_key(note.sha256))
+        return documents
 
     def _covers(self, url: str) -> bool:
         """Tell whether an address is the declared one or lies below it."""

@@ -2,19 +2,18 @@
 
 import base64
 import datetime
+import stat
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-
-from components.common.documents import holds_documents, new_document, read_part
-from components.common.errors import HeadraceError, UsageError
+from components.common.documents import CONFIDENTIALITY, new_document
+from components.common.errors import UsageError
 from components.data.ingest.items import Found, Skipped, Unread, read_bytes, read_text
 from components.data.ingest.options import Ingest
-from components.data.jsonl import LineError, LineTooLong, scan_jsonl, scan_parquet
-from components.data.licenses import declared_license
+from components.data.jsonl import LineError, LineTooLong, file_record, scan_jsonl
+from components.data.licenses import declared_license, with_header
 from components.data.sources import Source
 
 FORMATS = {
@@ -104,7 +103,12 @@ class File:
 def read_file(file: File, source: Source, options: Ingest) -> Iterator[Found]:
     """Yield the documents of a file, and what in it is none."""
     try:
+        if not stat.S_ISREG(file.path.stat().st_mode):  # a pipe would never end
+            yield Skipped(Unread.UNREADABLE, file.name, "not a regular file")
+            return
         yield from _read(file, source, options)
+    except OSError as error:
+        yield Skipped(Unread.UNREADABLE, file.name, error.strerror or type(error).__name__)
     except UnicodeEncodeError:
         yield Skipped(Unread.UNDECODABLE, file.name, "holds half of a surrogate pair, which no text does")
 
@@ -113,13 +117,10 @@ def _read(file: File, source: Source, options: Ingest) -> Iterator[Found]:
     suffix = file.suffix
     special = _special_reader(suffix, source)
     if special is not None:
-        try:
-            yield from special(file, source, options)
-        except OSError as error:
-            yield Skipped(Unread.UNREADABLE, file.name, error.strerror or type(error).__name__)
+        yield from special(file, source, options)
         return
-    if suffix in (".jsonl", ".ndjson", ".parquet"):
-        yield from _read_records(file, suffix, source, options)
+    if suffix in (".jsonl", ".ndjson"):
+        yield from _read_records(file, source, options)
         return
     metadata: dict[str, str] = {}
     if suffix in BINARY_FORMATS:
@@ -144,7 +145,11 @@ def _read(file: File, source: Source, options: Ingest) -> Iterator[Found]:
 
 
 def _special_reader(suffix: str, source: Source) -> Callable[[File, Source, Ingest], Iterator[Found]] | None:
-    """Choose the reader of a file whose documents are not the file: mails, tickets, stretches of a log."""
+    """Choose the reader of a file whose documents are not the file: rows, mails, tickets, stretches of a log."""
+    if suffix == ".parquet":
+        from components.data.ingest.parquet import read_parquet
+
+        return read_parquet
     if suffix == ".mbox":
         from components.data.ingest.mail import read_mbox
 
@@ -160,6 +165,11 @@ def _special_reader(suffix: str, source: Source) -> Callable[[File, Source, Inge
     return None
 
 
+def is_above(confidentiality: str, options: Ingest) -> bool:
+    """Tell whether something is more confidential than the recipe's ceiling."""
+    return CONFIDENTIALITY.index(confidentiality) > CONFIDENTIALITY.index(options.max_confidentiality)
+
+
 def make_document(
     file: File,
     source: Source,
@@ -173,7 +183,7 @@ def make_document(
     metadata: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """Make a document of a file or a part of one, with what its source declares."""
-    license_ = declared_license(source)
+    license_ = with_header(declared_license(source), text)
     own = {"format": form, "license_stated": license_, "path": file.name, **(metadata or {})}
     return new_document(
         source=source.id,
@@ -189,59 +199,29 @@ def make_document(
     )
 
 
-def _read_records(file: File, suffix: str, source: Source, options: Ingest) -> Iterator[Found]:
-    if suffix == ".parquet" and holds_documents(file.path):
-        yield from read_documents(file, source)
-        return
-    scan = scan_parquet if suffix == ".parquet" else scan_jsonl
+def _read_records(file: File, source: Source, options: Ingest) -> Iterator[Found]:
     nothing = True
     try:
-        if not file.path.stat().st_size and suffix != ".parquet":
+        if not file.path.stat().st_size:
             yield Skipped(Unread.EMPTY, file.name)
             return
-        for row in scan(file.path, source, options.max_record_bytes):
+        for row in scan_jsonl(file.path, source, options.max_record_bytes):
             nothing = False
-            if isinstance(row, LineError):
-                yield _skipped_record(row, file)
-                continue
-            own_address = row["url"].startswith(("line-", "row-"))
-            fields = {name: row[name] for name in row if name not in ("id", "revision")}
-            fields["url"] = f"{file.name}#{row['url']}" if own_address else row["url"]
-            yield new_document(**{**fields, "metadata": {**file.tags, **row["metadata"]}})
+            yield (
+                skipped_record(row, file, options)
+                if isinstance(row, LineError)
+                else file_record(row, file.name, file.tags)
+            )
         if nothing:
             yield Skipped(Unread.EMPTY, file.name)
-    except LineError as error:
-        yield _skipped_record(error, file)
     except UsageError as error:
         yield Skipped(Unread.UNREADABLE, file.name, str(error).removeprefix(f"{file.path}: "))
-    except OSError as error:
-        yield Skipped(Unread.UNREADABLE, file.name, error.strerror or type(error).__name__)
 
 
-def read_documents(file: File, source: Source) -> Iterator[Found]:
-    """Yield the documents of a part that Headrace wrote as they are.
-
-    Raises:
-        UsageError: They belong to another source.
-    """
-    try:
-        for batch in read_part(file.path):
-            for row in batch.to_pylist():
-                if row["source"] != source.id:
-                    raise UsageError(
-                        f"source {source.id}: {file.name} in {source.location} holds documents of source "
-                        f"{row['source']}; declare them under that id"
-                    )
-                row["metadata"] = dict(row["metadata"])
-                yield row
-    except UsageError:
-        raise
-    except HeadraceError as error:
-        yield Skipped(Unread.MALFORMED, file.name, str(error).removeprefix(f"{file.path} "))
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        yield Skipped(Unread.MALFORMED, file.name, str(error).partition("\n")[0][:120])
-
-
-def _skipped_record(error: LineError, file: File) -> Skipped:
+def skipped_record(error: LineError, file: File, options: Ingest, records: int = 1) -> Skipped:
+    """Say of a record, or of as many, why it is no document; of one above the ceiling nothing but that."""
+    if error.confidentiality and is_above(error.confidentiality, options):
+        return Skipped(Unread.CONFIDENTIAL, "a record", "", records)
     reason = Unread.TOO_LARGE if isinstance(error, LineTooLong) else Unread.MALFORMED
-    return Skipped(reason, file.name, str(error).removeprefix(str(file.path)).removeprefix(", ").removeprefix(": "))
+    detail = str(error).removeprefix(str(file.path)).removeprefix(", ").removeprefix(": ")
+    return Skipped(reason, file.name, detail, records)

@@ -3,12 +3,13 @@
 import datetime
 import stat
 import tempfile
+import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from dulwich.errors import NotGitRepository
+from dulwich.errors import ChecksumMismatch, FileFormatException, NotGitRepository
 from dulwich.object_store import iter_tree_contents
-from dulwich.objects import Blob, Commit
+from dulwich.objects import Commit
 from dulwich.repo import Repo
 
 from components.common.errors import UsageError
@@ -16,6 +17,9 @@ from components.data.ingest.files import File, read_file
 from components.data.ingest.items import Found, Skipped, Unread
 from components.data.ingest.options import Ingest
 from components.data.sources import GIT, Source
+
+_DAMAGE = (AssertionError, ChecksumMismatch, FileFormatException, OSError, ValueError, zlib.error)
+"""What dulwich raises of an object that is not what it was."""
 
 
 class Repository:
@@ -65,9 +69,12 @@ class Repository:
             for name, sha in self._files:
                 try:
                     blob = self._repository[sha]
+                    blob.check()
                 except KeyError:
                     yield [Skipped(Unread.UNREADABLE, name, "the repository lacks its content")]
                     continue
-                assert isinstance(blob, Blob)
-                copy.write_bytes(blob.data)
+                except _DAMAGE as error:
+                    yield [Skipped(Unread.UNREADABLE, name, f"the repository is damaged ({type(error).__name__})")]
+                    continue
+                copy.write_bytes(blob.as_raw_string())
                 yield read_file(File(copy, name, committed, tags), self._source, self._options)

@@ -22,6 +22,7 @@ class Unread(Reason):
     UNORDERED = "unordered", "It is a dialogue whose turns have no order that could be told."
     UNSUPPORTED = "unsupported", "No reader is there for this kind of file."
     EMPTY = "empty", "There is no text in it."
+    ERASED = "erased", "It was erased at a person's request and may not come back."
     REPEATED = "repeated", "The same text at the same address of the same source was read before."
     REFUSED = "refused", "The site forbids it; `refused.jsonl` names the rule."
     UNREACHABLE = "unreachable", "The site did not give it."
@@ -36,11 +37,12 @@ QUARANTINED = frozenset({Unread.UNREADABLE, Unread.UNDECODABLE, Unread.TOO_LARGE
 
 @dataclass(frozen=True)
 class Skipped:
-    """Something in a source that did not become a document."""
+    """Something in a source that did not become a document, or as many records as it holds."""
 
     reason: Unread
     where: str
     detail: str = ""
+    records: int = 1
 
 
 Found = dict[str, Any] | Skipped | Evidence
@@ -60,12 +62,20 @@ class Reader(Protocol):
         """Yield what is found in each thing, in a fixed order; a large thing is read while it is consumed."""
 
 
+UTF_16 = (b"\xff\xfe", b"\xfe\xff")
+"""Byte-order marks."""
+
+
 def decode(data: bytes) -> str | None:
     """Decode UTF-8, UTF-16 with a byte-order mark, or CP949; None when it is neither.
 
-    Nearly every sequence of bytes is *some* CP949: that is believed only of text whose letters beyond ASCII are Hangul.
+    Nearly every sequence of bytes is *some* CP949: that is believed only of text whose letters beyond ASCII are Hangul,
+    and most of it the syllables of KS X 1001, which Korean is written with: the others look like a Western quotation
+    mark and the letter after it.
     """
-    if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
+    if data[:4] == b"\xff\xfe\0\0":
+        return None  # UTF-32
+    if data[:2] in UTF_16:
         encodings = ["utf-16"]
     elif b"\0" in data:
         return None
@@ -76,10 +86,18 @@ def decode(data: bytes) -> str | None:
             text = data.decode(encoding)
         except UnicodeDecodeError:
             continue
-        foreign = [character for character in text if ord(character) > 127]
-        if encoding != "cp949" or sum("가" <= character <= "힣" for character in foreign) > 0.8 * len(foreign):
+        if encoding != "cp949" or _is_korean(text):
             return one_newline(text)
     return None
+
+
+_SYLLABLES = frozenset(bytes((row, cell)).decode("euc_kr") for row in range(0xB0, 0xC9) for cell in range(0xA1, 0xFF))
+
+
+def _is_korean(text: str) -> bool:
+    foreign = [character for character in text if ord(character) > 127]
+    hangul = sum("가" <= character <= "힣" for character in foreign)
+    return hangul > 0.8 * len(foreign) and 2 * sum(map(_SYLLABLES.__contains__, foreign)) >= hangul
 
 
 def read_bytes(path: Path, where: str, max_bytes: int) -> bytes | Skipped:

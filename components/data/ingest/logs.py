@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from components.data.ingest.files import File, make_document
-from components.data.ingest.items import Found, Skipped, Unread, decode
+from components.data.ingest.items import UTF_16, Found, Skipped, Unread, decode
 from components.data.ingest.options import Ingest
 from components.data.jsonl import bounded_lines
 from components.data.sources import Source
@@ -34,7 +34,8 @@ class _Stretch:
 def read_log(file: File, source: Source, options: Ingest) -> Iterator[Found]:
     """Yield a log's sessions, or its stretches of time where it has none, in the order in which they end.
 
-    A line without a time of its own, as a traceback has, belongs to the line before. No more than `max_record_bytes` of
+    A line without a time of its own, as a traceback has, belongs to the line before. Sessions are held in the order in
+    which they were last heard of, so only the first are asked whether they are over. No more than `max_record_bytes` of
     open sessions are held; then the one that has been silent longest ends.
     """
     window = datetime.timedelta(minutes=source.logs.window_minutes)
@@ -51,6 +52,9 @@ def read_log(file: File, source: Source, options: Ingest) -> Iterator[Found]:
 
     with file.path.open("rb") as stream:
         for number, raw in enumerate(bounded_lines(stream, options.max_record_bytes), 1):
+            if number == 1 and raw and raw[:2] in UTF_16:
+                yield Skipped(Unread.UNDECODABLE, file.name, "it is in UTF-16; convert it to UTF-8")
+                return
             line = decode(raw) if raw is not None else None
             if line is None:
                 reason = Unread.TOO_LARGE if raw is None else Unread.UNDECODABLE
@@ -63,8 +67,10 @@ def read_log(file: File, source: Source, options: Ingest) -> Iterator[Found]:
             elif time and pattern:
                 key = ""
             if time:
-                for name in [name for name, stretch in open_.items() if _is_over(stretch, time, window, bool(name))]:
-                    yield close(name)
+                if key in open_ and _is_over(open_[key], time, window, bool(key)):
+                    yield close(key)
+                while open_ and _is_over(open_[first := next(iter(open_))], time, window, bool(first)):
+                    yield close(first)
             if key in open_ and open_[key].size + len(line) > options.max_file_bytes:
                 yield close(key)
             while held + len(line) > options.max_record_bytes and open_:
@@ -97,9 +103,9 @@ def line_time(line: str, year: int) -> datetime.datetime | None:
             time = datetime.datetime.strptime(f"{year} {found[1]}", "%Y %b %d %H:%M:%S")
         else:
             return None
-    except ValueError:
+        return (time if time.tzinfo else time.replace(tzinfo=datetime.UTC)).astimezone(datetime.UTC)
+    except (ValueError, OverflowError):
         return None
-    return (time if time.tzinfo else time.replace(tzinfo=datetime.UTC)).astimezone(datetime.UTC)
 
 
 def _is_over(stretch: _Stretch, now: datetime.datetime, window: datetime.timedelta, session: bool) -> bool:

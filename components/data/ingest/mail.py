@@ -9,13 +9,15 @@ import mailbox
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from email.message import EmailMessage, Message
+from email.message import EmailMessage, Message, MIMEPart
+from email.parser import BytesHeaderParser
 from email.policy import default
-from html.parser import HTMLParser
 from typing import Any
 
+from lxml import etree
+
 from components.data.ingest.files import File, make_document
-from components.data.ingest.items import Found, Skipped, Unread
+from components.data.ingest.items import Found, Skipped, Unread, decode
 from components.data.ingest.options import Ingest
 from components.data.jsonl import bounded_lines, one_newline
 from components.data.sources import Source
@@ -23,6 +25,16 @@ from components.data.sources import Source
 _ATTRIBUTION = re.compile(r"^(?:On .{5,120} wrote:|.{5,120}님이 작성:|-+ ?Original Message ?-+)\s*$", re.MULTILINE)
 _PREFIX = re.compile(r"^\s*(?:(?:re|fwd?|aw|회신|전달)\s*:\s*)+", re.IGNORECASE)
 _SIGNATURE = re.compile(r"^-- ?$", re.MULTILINE)
+
+
+_HEAD = 2**16
+"""Bytes of a mail in which its head is looked for."""
+_WIDE = re.compile(rb"^(?:from|content-[\w-]+):(?:[^\n]|\n[ \t]){2000}", re.MULTILINE | re.IGNORECASE)
+"""A header line of more than 2,000 bytes: those that are read have a line or two, and reading takes their square."""
+
+
+class _MailError(ValueError):
+    """A mail that cannot be read, and why; the message quotes nothing."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +46,7 @@ class _Head:
     answers: tuple[str, ...]
     subject: str
     sender: str
+    name_of_sender: str
     sent: datetime.datetime | None
 
 
@@ -50,7 +63,7 @@ def read_mbox(file: File, source: Source, options: Ingest) -> Iterator[Found]:
             return
     box = mailbox.mbox(str(file.path), factory=None, create=False)
     try:
-        heads = [_head(key, box.get_bytes(key)[: 2**16]) for key in box.keys()]  # noqa: SIM118  a box iterates mails
+        heads = [_head(key, _raw(box, key, _HEAD)) for key in box.keys()]  # noqa: SIM118  a box iterates mails
         if not heads:
             yield Skipped(Unread.MALFORMED if file.path.stat().st_size else Unread.EMPTY, file.name, "it holds no mail")
         for thread in _threads(heads):
@@ -59,14 +72,24 @@ def read_mbox(file: File, source: Source, options: Ingest) -> Iterator[Found]:
         box.close()
 
 
+def _raw(box: mailbox.mbox, key: Any, most: int) -> bytes:
+    """Read a mail, or its beginning: a mail may be longer than memory."""
+    file: Any = box.get_file(key)
+    found: bytes = file.read(most)
+    return found
+
+
 def _head(key: Any, raw: bytes) -> _Head:
-    mail = email.message_from_bytes(raw)
+    mail = BytesHeaderParser().parsebytes(raw)
     answers = re.findall(r"<[^<>\s]+>", f"{mail.get('References', '')} {mail.get('In-Reply-To', '')}")
     name = re.search(r"<[^<>\s]+>", str(mail.get("Message-ID", "")))
-    sender = email.utils.parseaddr(_decoded(mail.get("From", "")))[1].lower()
-    return _Head(
-        key, name[0] if name else f"<{key}>", tuple(answers), _subject(mail), sender, _sent(str(mail.get("Date", "")))
-    )
+    wrote = " ".join(_decoded(str(mail.get("From", ""))[:2_000]).split())
+    try:
+        sender = email.utils.parseaddr(wrote)[1].lower()
+    except RecursionError:  # comments within comments
+        sender = wrote.lower()
+    sent = _sent(str(mail.get("Date", "")))
+    return _Head(key, name[0] if name else f"<{key}>", tuple(answers), _subject(mail), sender, wrote, sent)
 
 
 def _threads(heads: list[_Head]) -> list[list[_Head]]:
@@ -100,32 +123,37 @@ def _thread(thread: list[_Head], box: mailbox.mbox, file: File, source: Source, 
     parts: list[str] = []
     turns: list[tuple[str, str]] = []
     attachments = quoted = 0
+    size = skipped = 0
     for head in thread:
-        raw = box.get_bytes(head.key)
+        raw = _raw(box, head.key, options.max_record_bytes + 1)
         where = f"mail {head.key + 1}"
         if len(raw) > options.max_record_bytes:
-            yield Skipped(Unread.TOO_LARGE, file.name, f"{where}: {len(raw):,} bytes")
+            yield Skipped(Unread.TOO_LARGE, file.name, f"{where}: is longer than {options.max_record_bytes:,} bytes")
+            skipped += 1
             continue
         try:
-            mail = email.message_from_bytes(raw, policy=default)
-            assert isinstance(mail, EmailMessage)
-            body, form = _body(mail)
-            attachments += sum(1 for _ in mail.iter_attachments())
-        except (LookupError, ValueError, TypeError, AttributeError, RecursionError):
-            yield Skipped(Unread.MALFORMED, file.name, f"{where}: its parts break the rules of MIME")
+            body, attached = _read(raw)
+        except _MailError as error:
+            yield Skipped(Unread.MALFORMED, file.name, f"{where}: {error}")
+            skipped += 1
             continue
-        if form == "html":
-            body = _as_text(body)
+        attachments += attached
         known = any(answered in {other.name for other in thread} for answered in head.answers)
         body, lines = _without_quotes(body) if known or len(parts) else (_SIGNATURE.split(body)[0].strip(), 0)
         quoted += lines
         if not body:
             continue
+        size += len(body)
+        if size > options.max_record_bytes:
+            detail = f"the thread of mail {thread[0].key + 1}: more than {options.max_record_bytes:,} characters"
+            yield Skipped(Unread.TOO_LARGE, file.name, detail, len(thread))
+            return
         sent = f"{head.sent:%Y-%m-%d %H:%M}" if head.sent else ""
-        parts.append(f"## {_decoded(str(mail.get('From', '')))} {sent}".rstrip() + f"\n\n{body}")
+        parts.append(f"## {head.name_of_sender} {sent}".rstrip() + f"\n\n{body}")
         turns.append((head.sender, body))
     if not parts:
-        yield Skipped(Unread.EMPTY, file.name, f"the thread of mail {thread[0].key + 1}")
+        if skipped < len(thread):
+            yield Skipped(Unread.EMPTY, file.name, f"the thread of mail {thread[0].key + 1}")
         return
     subject = _PREFIX.sub("", thread[0].subject).strip()
     text = f"# {subject}\n\n" * bool(subject) + "\n\n".join(parts) + "\n"
@@ -148,44 +176,60 @@ def _thread(thread: list[_Head], box: mailbox.mbox, file: File, source: Source, 
     )
 
 
-def _body(mail: EmailMessage) -> tuple[str, str]:
-    part = mail.get_body(("plain", "html"))
-    if part is None:
-        return "", "plain"
+def _read(raw: bytes) -> tuple[str, int]:
+    """Give a mail's words, and how many attachments it has.
+
+    Raises:
+        _MailError: It cannot be read.
+    """
+    if _WIDE.search(raw):
+        raise _MailError("a header of more than 2,000 bytes")
+    try:
+        mail = email.message_from_bytes(raw, policy=default)
+        assert isinstance(mail, EmailMessage)
+        part = mail.get_body(("plain", "html"))
+        attached = sum(1 for _ in mail.iter_attachments()) if part is not mail else 0
+        form = part.get_content_subtype() if part else "plain"
+        text = _words(part) if part else ""
+    except _MailError:
+        raise
+    except Exception as error:  # whatever `email` raises of what breaks the rules; its words may quote the mail
+        raise _MailError("its parts break the rules of MIME") from error
+    return (_of_page(text) if form == "html" else text), attached
+
+
+def _words(part: MIMEPart) -> str:
     raw = part.get_payload(decode=True)
     data = raw if isinstance(raw, bytes) else b""
-    charset = part.get_content_charset() or "utf-8"
+    if any(isinstance(defect, email.errors.InvalidBase64LengthDefect) for defect in part.defects):
+        raise _MailError("its text is broken base64")
     try:
-        text = data.decode(charset)
-    except (LookupError, UnicodeDecodeError):
-        text = data.decode("utf-8", "replace")
-    return one_newline(text), part.get_content_subtype()
+        text: str | None = data.decode(part.get_content_charset() or "utf-8")
+        (text or "").encode()
+    except (LookupError, UnicodeError):
+        text = decode(data)
+    if text is None:
+        raise _MailError("its text is not in the encoding that it states")
+    return one_newline(text)
 
 
-class _Words(HTMLParser):
-    def __init__(self) -> None:
-        super().__init__()
-        self.words: list[str] = []
-        self._silent = 0
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self._silent += tag in ("style", "script")
-        if tag in ("br", "p", "div", "tr", "li"):
-            self.words.append("\n")
-
-    def handle_endtag(self, tag: str) -> None:
-        self._silent -= tag in ("style", "script")
-
-    def handle_data(self, data: str) -> None:
-        if not self._silent:
-            self.words.append(data)
-
-
-def _as_text(html: str) -> str:
+def _of_page(html: str) -> str:
     """Take the words out of an HTML mail; the line structure stays, the rest is styling."""
-    words = _Words()
-    words.feed(html)
-    return re.sub(r"\n\s*\n+", "\n\n", "".join(words.words))
+    parser = etree.HTMLParser(encoding="utf-8", no_network=True, huge_tree=True)
+    try:
+        root = etree.fromstring(html.encode(), parser)
+    except (etree.XMLSyntaxError, ValueError) as error:
+        raise _MailError("its HTML cannot be read") from error
+    if any(entry.type_name == "ERR_RESOURCE_LIMIT" for entry in parser.error_log):
+        raise _MailError("its HTML is nested too deeply")
+    said: list[str] = []
+    for event, element in etree.iterwalk(root, events=("start", "end", "comment")) if root is not None else ():
+        if event == "start" and isinstance(element.tag, str):
+            said.append("\n" * (element.tag in ("br", "p", "div", "tr", "li")))
+            said.append((element.text or "") * (element.tag not in ("style", "script")))
+        elif event != "start":
+            said.append(element.tail or "")
+    return re.sub(r"\n\s*\n+", "\n\n", "".join(said))
 
 
 def _without_quotes(body: str) -> tuple[str, int]:
@@ -218,7 +262,7 @@ def _decoded(header: str) -> str:
     """Decode an encoded header; what cannot be decoded stays as it is, without halves of surrogate pairs."""
     try:
         text = str(email.header.make_header(email.header.decode_header(header)))
-    except (LookupError, ValueError, email.errors.HeaderParseError):
+    except (LookupError, ValueError, email.errors.MessageError):
         text = header
     return text.encode("utf-8", "replace").decode("utf-8")
 

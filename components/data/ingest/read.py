@@ -3,17 +3,19 @@
 import hashlib
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from components.common.documents import CONFIDENTIALITY, DocumentWriter
+from components.common.documents import DocumentWriter, holds_documents
 from components.common.errors import HeadraceError, UsageError
 from components.common.report import Report
 from components.common.step import Context, Outcome
 from components.common.store import Store, open_store
+from components.common.tombstones import load_tombstones
 from components.data.ingest.evidence import Evidence, evidence_key, keep_terms, tags, write_list
+from components.data.ingest.files import is_above
 from components.data.ingest.folder import Folder, Imported, folder_of
 from components.data.ingest.items import QUARANTINED, Found, Reader, Skipped, Unread
 from components.data.ingest.options import Ingest
@@ -21,6 +23,7 @@ from components.data.ingest.packages import SCHEME, Packages
 from components.data.licenses import declared_license
 from components.data.quarantine import SHOWN, Quarantine
 from components.data.sources import CLOUD, GIT, WEB, Source
+from components.operations.erase.match import Matcher
 
 REFUSALS = "refused.jsonl"
 """Name of the list of what sites refused, beside the documents."""
@@ -46,15 +49,16 @@ def run(documents: Path, options: Ingest, context: Context) -> Outcome:
     """
     if not options.sources:
         raise UsageError("no source is declared; add one to the recipe under data.ingest.sources")
-    allowed = [source for source in options.sources if not _is_above(source.confidentiality, options)]
+    allowed = [source for source in options.sources if not is_above(source.confidentiality, options)]
     store = open_store(context.environment.store)
     began = datetime.now(UTC).replace(microsecond=0).isoformat()
     terms = {source.id: keep_terms(store, source) for source in allowed if source.terms}
-    readers = [(source, open_reader(source, options, store)) for source in allowed]
+    erased = Matcher(load_tombstones(context.environment))
+    readers = [(source, open_reader(source, options, store, erased.refuses)) for source in allowed]
     total = sum(len(reader) for _, reader in readers)
     done = 0
     with DocumentWriter(documents) as writer, Quarantine(documents, "ingest") as quarantine:
-        tally = _Tally(quarantine, options)
+        tally = _Tally(quarantine, options, erased)
         tally.evidence += terms.values()
         for source in options.sources:
             if source not in allowed:
@@ -106,12 +110,13 @@ def write_refusals(folder: Path, refusals: Sequence[dict[str, str]]) -> None:
     (folder / REFUSALS).write_text("".join(lines), "utf-8")
 
 
-def _is_above(confidentiality: str, options: Ingest) -> bool:
-    return CONFIDENTIALITY.index(confidentiality) > CONFIDENTIALITY.index(options.max_confidentiality)
-
-
-def open_reader(source: Source, options: Ingest, store: Store | None = None) -> Reader:
-    """Choose the reader for a source by its location; a crawl needs a store to be read.
+def open_reader(
+    source: Source,
+    options: Ingest,
+    store: Store | None = None,
+    refuses: Callable[[Mapping[str, Any]], bool] = lambda row: False,
+) -> Reader:
+    """Choose the reader for a source by its location; a crawl needs a store to be read, and keeps nothing refused.
 
     Raises:
         UsageError: Nothing reads such a location, or its licence is none.
@@ -126,13 +131,13 @@ def open_reader(source: Source, options: Ingest, store: Store | None = None) -> 
     if source.location.startswith(WEB):
         from components.data.ingest.crawl import Site
 
-        return Site(source, options, store)
+        return Site(source, options, store, refuses=refuses)
     if source.location.startswith(CLOUD):
         from components.data.ingest.cloud import Bucket
 
         return Bucket(source, options)
-    if any(folder_of(source).glob("part-*.parquet")):
-        return Imported(source)
+    if any(map(holds_documents, folder_of(source).glob("part-*.parquet"))):
+        return Imported(source, options)
     return Folder(source, options)
 
 
@@ -152,7 +157,7 @@ def fingerprint(sources: Sequence[Source]) -> str:
 class _Tally:
     """Counts what was read and what was not."""
 
-    def __init__(self, quarantine: Quarantine, options: Ingest) -> None:
+    def __init__(self, quarantine: Quarantine, options: Ingest, erased: Matcher) -> None:
         self.reasons: Counter[Unread] = Counter()
         self.kinds: Counter[str] = Counter()
         self.sources: defaultdict[str, Counter[str]] = defaultdict(Counter)
@@ -164,6 +169,7 @@ class _Tally:
         self.refusals: list[dict[str, str]] = []
         self._quarantine = quarantine
         self._options = options
+        self._erased = erased
         self._seen: set[int] = set()
 
     def count(self, found: Iterable[Found], source: Source) -> Iterator[dict[str, Any]]:
@@ -173,8 +179,10 @@ class _Tally:
                 self.evidence += [item] * (item not in self.evidence)
             elif isinstance(item, Skipped):
                 self.skip(source, item)
-            elif _is_above(item["confidentiality"], self._options):
+            elif is_above(item["confidentiality"], self._options):
                 self.skip(source, Skipped(Unread.CONFIDENTIAL, "a record"))
+            elif self._erased.refuses(item):
+                self.skip(source, Skipped(Unread.ERASED, "(not shown)"))
             elif (name := int(item["id"][:32], 16)) in self._seen:
                 self.skip(source, Skipped(Unread.REPEATED, item["url"]))
             else:
@@ -187,12 +195,12 @@ class _Tally:
 
     def skip(self, source: Source, item: Skipped) -> None:
         """Account for something that became no document; of what is above the ceiling only the number is kept."""
-        self.reasons[item.reason] += 1
+        self.reasons[item.reason] += item.records
         if item.reason == Unread.CONFIDENTIAL:
-            self.kept_out[source.id] += 1
+            self.kept_out[source.id] += item.records
             return
         if item.reason in QUARANTINED:
-            self._quarantine.put(item.reason, item.where, item.detail, source=source.id)
+            self._quarantine.put(item.reason, item.where, item.detail, item.records, source=source.id)
         if item.reason == Unread.REFUSED:
             self.refusals.append({"source": source.id, "url": item.where, "rule": item.detail})
         if len(self.shown) < SHOWN:

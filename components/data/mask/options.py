@@ -1,21 +1,30 @@
 """Options of data/mask."""
 
-from typing import Literal
+from typing import Literal, get_args
 
 from pydantic import Field
 
 from components.common.options import Options
 
-Kind = Literal["email", "resident_number", "business_number", "driving_licence", "card", "phone", "ip", "secret"]
+Kind = Literal[
+    "email",
+    "resident_number",
+    "business_number",
+    "driving_licence",
+    "passport",
+    "bank_account",
+    "card",
+    "phone",
+    "ip",
+    "address",
+    "secret",
+]
 
 
 class Mask(Options):
     """Which personal data is masked."""
 
-    kinds: list[Kind] = Field(
-        ["email", "resident_number", "business_number", "driving_licence", "card", "phone", "ip", "secret"],
-        description="Kinds of personal data to mask.",
-    )
+    kinds: list[Kind] = Field(list(get_args(Kind)), description="Kinds of personal data to mask.")
     keep_examples: bool = Field(
         True,
         description="Leave addresses that belong to nobody: mail at reserved example domains (RFC 2606), loopback and "

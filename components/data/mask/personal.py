@@ -22,9 +22,12 @@ LABELS: dict[Kind, str] = {
     "resident_number": "RESIDENT_NUMBER",
     "business_number": "BUSINESS_NUMBER",
     "driving_licence": "DRIVING_LICENCE",
+    "passport": "PASSPORT",
+    "bank_account": "BANK_ACCOUNT",
     "card": "CARD",
     "phone": "PHONE",
     "ip": "IP",
+    "address": "ADDRESS",
     "secret": "SECRET",
 }
 ROWS = 500
@@ -158,5 +161,5 @@ def _report(
             "Sources",
             20,
         )
-    report.text("Names and postal addresses are not found by this step.")
+    report.text("Names of people and places are not found by this step.")
     return report

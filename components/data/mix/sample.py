@@ -1,5 +1,6 @@
 """Mix: survey the documents, draw, and write what was drawn in its order."""
 
+import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -14,6 +15,7 @@ from components.common.ledger import canonical
 from components.common.report import Report
 from components.common.step import Context, Outcome
 from components.common.store import open_store
+from components.data.decontaminate.options import DECONTAMINATION
 from components.data.deduplicate.corpus import numbers
 from components.data.mix.draw import Drawn, Survey, draw, spread
 from components.data.mix.epochs import MIXTURE, left_out
@@ -21,6 +23,7 @@ from components.data.mix.groups import Sorter
 from components.data.mix.options import Mix
 from components.data.mix.tokens import Measure
 from components.data.reasons import Reason
+from components.data.scores import read_scores
 
 BUCKET_BYTES = 64 * 2**20
 """Text that is ordered in memory at once."""
@@ -64,6 +67,8 @@ def run(documents: Path, mixed: Path, options: Mix, context: Context) -> Outcome
     weighted = np.array([bool(drawn.plan.tokens.get(group)) for group in groups], bool)
     in_mix = weighted[survey.cell] if len(survey.cell) else np.zeros(0, bool)
     unused = drawn.copies == 0
+    if (documents / DECONTAMINATION).is_file():
+        shutil.copyfile(documents / DECONTAMINATION, mixed / DECONTAMINATION)
     mixture = {
         "seed": options.seed,
         "dropout": options.dropout,
@@ -110,7 +115,7 @@ def take_survey(documents: Path, options: Mix, measure: Measure, context: Contex
         tokens.append(measure.count(batch.column("text")))
         sizes.append(pc.binary_length(batch.column("text")).to_numpy(zero_copy_only=False))
         for name in names:
-            scores[name].append(_scores(pc.map_lookup(batch.column("metadata"), name, "first")))
+            scores[name].append(read_scores(batch.column("metadata"), name))
         done += batch.num_rows
         context.progress(done, 0, "counting")
     if not done:
@@ -124,13 +129,6 @@ def take_survey(documents: Path, options: Mix, measure: Measure, context: Contex
         np.concatenate(sizes).astype(np.int64),
         {name: np.concatenate(found) for name, found in scores.items()},
     )
-
-
-def _scores(written: pa.Array) -> np.ndarray:
-    """Read scores that were written as text; what is no number counts as not measured."""
-    number = pc.match_substring_regex(written, r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$")
-    values = pc.if_else(number, written, None).cast(pa.float64())
-    return values.to_numpy(zero_copy_only=False).astype(float)
 
 
 def _write(documents: Path, mixed: Path, order: np.ndarray, sizes: np.ndarray, context: Context) -> int:

@@ -5,19 +5,19 @@ import binascii
 import unicodedata
 
 from components.data.parse.options import Parse
-from components.data.parse.parsed import Parsed, ParseError
+from components.data.parse.parsed import Parsed, ParseError, Unparsed
 
 BINARY = frozenset({"docx", "pdf", "pptx", "xlsx"})
 """Formats whose bytes travel as base64."""
 
 
-def is_harmless(form: str, options: Parse) -> bool:
-    """Tell whether a format needs no parser that could hang or die."""
-    return form in ("text", "csv", "tsv") or (form == "code" and options.code == "whole")
+def is_harmless(text: str, form: str, options: Parse) -> bool:
+    """Tell whether a text needs no parser that could hang or die: also composing accents may take hours."""
+    return (form == "code" and options.code == "whole") or (form in ("text", "csv", "tsv") and text.isascii())
 
 
 def parse(text: str, form: str, options: Parse, language: str = "") -> Parsed:
-    """Parse one text.
+    """Parse one text within `options.max_characters`.
 
     Args:
         text: The text as found; base64 of the bytes where the format is binary.
@@ -27,8 +27,15 @@ def parse(text: str, form: str, options: Parse, language: str = "") -> Parsed:
         language: Programming language of code.
 
     Raises:
-        ParseError: The text breaks the rules of its format.
+        ParseError: The text breaks the rules of its format, or becomes too long a one.
     """
+    result = _parse(text, form, options, language)
+    if len(result.text) > options.max_characters:
+        raise ParseError(f"{len(result.text):,} characters of text", Unparsed.BOMB)
+    return result
+
+
+def _parse(text: str, form: str, options: Parse, language: str) -> Parsed:
     if form == "code":
         whole = Parsed(text if text.endswith("\n") else text + "\n", "code")
         if options.code == "whole":

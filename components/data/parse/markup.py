@@ -6,11 +6,14 @@ docutils and HTML, HTML through html-to-markdown.
 
 import re
 from functools import cache
+from html import unescape
 
 import yaml
 from docutils import nodes
 from docutils.core import publish_parts
 from docutils.parsers.rst import Directive, directives, roles
+from docutils.readers.standalone import Reader as Standalone
+from docutils.transforms import Transform
 from docutils.utils import SystemMessage
 from html_to_markdown import ConversionOptions, convert
 from markdown_it import MarkdownIt
@@ -85,7 +88,7 @@ _FRONT_MATTER = re.compile(r"\A---[ \t]*\n(.*?)\n(?:---|\.\.\.)[ \t]*(?:\n|\Z)",
 
 @cache
 def _markdown() -> MarkdownIt:
-    return MarkdownIt("commonmark").enable("table")
+    return MarkdownIt("commonmark").enable("table").disable("inline")  # only blocks are looked at: half the time
 
 
 def _line(line: str) -> str:
@@ -133,6 +136,7 @@ _DOCUTILS = {
 _RST_CODE = re.compile(
     r'<pre class="code (\S+) (?:literal-block|doctest)">(?:<code>)?(.*?)(?:</code>)?</pre>', re.DOTALL
 )
+_RST_FORMULA = re.compile(r'<(pre|tt) class="math">(.*?)</\1>', re.DOTALL)
 _RST_LITERAL = re.compile(r'<span class="docutils literal">(.*?)</span>', re.DOTALL)
 
 
@@ -157,23 +161,85 @@ for _name in ("attr", "class", "data", "doc", "envvar", "exc", "file", "func", "
     roles.register_generic_role(_name, nodes.literal)
 
 
+class _KeptTables(Transform):
+    """Keeps a table that breaks the rules, as Korean ones drawn by eye do, as it was typed: docutils drops it."""
+
+    default_priority = 1
+
+    def apply(self) -> None:
+        for message in list(self.document.findall(nodes.system_message)):
+            if message[0].astext().startswith("Malformed table"):
+                message.parent.replace(message, list(message.findall(nodes.literal_block)))
+
+
+class _Reader(Standalone):
+    def get_transforms(self) -> list[type[Transform]]:
+        return [*super().get_transforms(), _KeptTables]
+
+
 def _from_rst(text: str) -> str:
     try:
-        html = publish_parts(text, writer="html5", settings_overrides=_DOCUTILS)["body"]
+        html = publish_parts(text, reader=_Reader(), writer="html5", settings_overrides=_DOCUTILS)["body"]
+        html = _RST_FORMULA.sub(_as_script, html)
         html = _RST_CODE.sub(r'<pre><code class="language-\1">\2</code></pre>', html)
         return from_html(_RST_LITERAL.sub(r"<code>\1</code>", html))
     except (SystemMessage, RecursionError, AttributeError, ValueError) as error:
         raise ParseError(f"docutils: {str(error).partition(chr(10))[0][:120]}") from error
 
 
+def _as_script(match: re.Match[str]) -> str:
+    mode = "; mode=display" if match[1] == "pre" else ""
+    script = f'<script type="math/tex{mode}">{unescape(match[2])}</script>'
+    return f"<p>{script}</p>" if mode else script
+
+
+_TEX = "application/x-tex"
+_FORMULA = re.compile(
+    r"<math\b[^>]*>.*?</math>"
+    r"|<script\b[^>]*\btype=[\"']?math/tex[^>]*>.*?</script>"
+    r"|\\\([^<]{1,2000}?\\\)|\\\[[^<]{1,4000}?\\\]|\$\$[^<$]{1,4000}?\$\$",
+    re.DOTALL | re.IGNORECASE,
+)
+_ANNOTATION = re.compile(rf"<annotation\b[^>]*{_TEX}[^>]*>(.*?)</annotation>", re.DOTALL)
+_ALTERNATIVE = re.compile(r"^<math\b[^>]*\balttext=\"([^\"]*)\"", re.IGNORECASE)
+_PLACE = re.compile("\ue002(\\d+)\ue003")
+
+
 def from_html(text: str) -> str:
-    """Turn HTML into Markdown.
+    """Turn HTML into Markdown; formulas stay LaTeX, between the marks that they have or between dollars.
 
     Raises:
-        ParseError: It cannot be done.
+        ParseError: It cannot be done, or something would be lost.
     """
+    formulas: list[str] = []
+
+    def keep(match: re.Match[str]) -> str:
+        latex = _latex(match[0])
+        if latex is None:
+            return match[0]
+        formulas.append(latex)
+        return f"\ue002{len(formulas) - 1}\ue003"
+
+    marked = _FORMULA.sub(keep, _PLACE.sub("", text))
     try:
-        content = convert(text, ConversionOptions(extract_metadata=False)).content
+        result = convert(marked, ConversionOptions(extract_metadata=False, compact_tables=True))
     except (RuntimeError, ValueError) as error:
-        raise ParseError(f"HTML: {error}") from error
-    return content or ""
+        raise ParseError("HTML: it cannot be converted") from error
+    if any(str(warning.kind) == "depth_limit_exceeded" for warning in result.warnings):
+        raise ParseError("HTML: it is nested too deeply")
+    return _PLACE.sub(lambda match: formulas[int(match[1])], result.content or "")
+
+
+def _latex(found: str) -> str | None:
+    """Give the LaTeX of a formula in a page, None if it has none."""
+    if found[0] != "<":
+        return unescape(found)
+    if found[1:5].lower() != "math":
+        latex, display = found.partition(">")[2].rpartition("<")[0], "mode=display" in found.partition(">")[0]
+    else:
+        said = _ANNOTATION.search(found) or _ALTERNATIVE.search(found)
+        if not said:
+            return None
+        latex, display = unescape(said[1]), 'display="block"' in found.partition(">")[0]
+    latex = latex.strip()
+    return f"$${latex}$$" if display else f"${latex}$"

@@ -1,11 +1,14 @@
 """Turns Jupyter notebooks into Markdown: text cells as they are, code in its language, what it printed."""
 
 import json
+import re
 from typing import Any
 
 from components.data.parse.markup import as_markdown
 from components.data.parse.parsed import Parsed, ParseError
 from components.data.parse.tables import fenced, printable
+
+_LANGUAGE = re.compile(r"[\w+#.-]{1,40}", re.ASCII)
 
 
 def parse_notebook(text: str) -> Parsed:
@@ -19,13 +22,16 @@ def parse_notebook(text: str) -> Parsed:
         cells = notebook["cells"] if "cells" in notebook else notebook["worksheets"][0]["cells"]
         metadata = notebook.get("metadata", {})
         kernel = metadata.get("kernelspec", {}).get("language", "python")
-        language = metadata.get("language_info", {}).get("name", kernel)
+        stated = metadata.get("language_info", {}).get("name", kernel)
+        language = stated if isinstance(stated, str) and _LANGUAGE.fullmatch(stated) else ""
         parts = [part for cell in cells for part in _cell(cell, language)]
+    except ParseError:
+        raise
     except json.JSONDecodeError as error:
         raise ParseError(f"it is not JSON ({error.msg}, line {error.lineno})") from error
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise ParseError("it is no notebook") from error
-    return as_markdown(printable("\n\n".join(parts)), {"code_language": language})
+    return as_markdown(printable("\n\n".join(parts)), {"code_language": language} if language else {})
 
 
 def _cell(cell: dict[str, Any], language: str) -> list[str]:
@@ -34,7 +40,7 @@ def _cell(cell: dict[str, Any], language: str) -> list[str]:
     if not source.strip():
         return []
     if kind == "heading":
-        return [f"{'#' * cell.get('level', 1)} {source}"]
+        return [f"{'#' * min(cell.get('level', 1), 6)} {source}"]
     if kind != "code":
         return [source]
     printed = [_printed(output).rstrip() for output in cell.get("outputs", [])]
@@ -48,5 +54,9 @@ def _printed(output: dict[str, Any]) -> str:
 
 
 def _text(value: Any) -> str:
-    text = "".join(value) if isinstance(value, list) else value
-    return text.encode("utf-8", "ignore").decode("utf-8")
+    text: str = "".join(value) if isinstance(value, list) else value
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ParseError("it holds half of a surrogate pair, which no text does") from error
+    return text

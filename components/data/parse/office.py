@@ -20,10 +20,14 @@ from components.data.parse.parsed import Parsed, ParseError, Unparsed
 from components.data.parse.tables import as_table, plain, printable, squeeze
 
 _MATH = "{http://schemas.openxmlformats.org/officeDocument/2006/math}"
+_COMPATIBLE = "{http://schemas.openxmlformats.org/markup-compatibility/2006}"
+_DRAWING = "{http://schemas.openxmlformats.org/drawingml/2006/main}"
 _WORD = "{http://schemas.openxmlformats.org/wordprocessingml/2006/main}"
 _ENTITIES = tuple(
     word.encode(form) for word in ("<!DOCTYPE", "<!ENTITY") for form in ("utf-8", "utf-16-le", "utf-16-be")
 )
+_BEFORE = b"\xef\xbb\xbf\xff\xfe\0\t\r\n "
+"""What may stand before the first mark of XML: space, byte-order marks, halves of characters."""
 _MOST_PARTS = 20_000
 _STYLES = """
 p[style-name='Title'] => h1:fresh
@@ -60,6 +64,7 @@ def parse_pptx(data: bytes, options: Parse) -> Parsed:
     cut = 0
     title = ""
     for number, slide in enumerate(Presentation(io.BytesIO(data)).slides, 1):
+        _unwrap(slide.shapes.element)
         heading = slide.shapes.title
         name = " ".join(heading.text_frame.text.split()) if heading is not None else ""
         title = title or name
@@ -73,10 +78,9 @@ def parse_pptx(data: bytes, options: Parse) -> Parsed:
                 cut += left_out
                 lines += ["", *table.split("\n")]
             elif shape.has_text_frame:
-                paragraphs = shape.text_frame.paragraphs  # type: ignore[attr-defined]
-                lines += [
-                    f"{'  ' * item.level}- {' '.join(item.text.split())}" for item in paragraphs if item.text.strip()
-                ]
+                for item in shape.text_frame.paragraphs:  # type: ignore[attr-defined]
+                    said = " ".join(_said(item._p).split())
+                    lines += [f"{'  ' * item.level}- {said}"] if said else []
                 lines.append("")
         if slide.has_notes_slide and (frame := slide.notes_slide.notes_text_frame) and frame.text.strip():
             lines += ["", *(f"> {line}".rstrip() for line in frame.text.strip().split("\n")), ""]
@@ -120,9 +124,11 @@ def _unpacked(data: bytes, options: Parse) -> None:
             if size > options.unpacked_mib * 2**20 or len(parts) > _MOST_PARTS:
                 raise ParseError(f"{len(parts):,} parts of together {size:,} bytes", Unparsed.BOMB)
             for part in parts:
-                if part.filename.endswith((".xml", ".rels")):
-                    head = package.read(part)
-                    if any(word in head for word in _ENTITIES):
+                with package.open(part) as file:
+                    is_markup = file.read(64).lstrip(_BEFORE).startswith(b"<")  # a package may call it anything
+                if is_markup:
+                    content = package.read(part)
+                    if any(word in content for word in _ENTITIES):
                         raise ParseError("its XML has a document type, which office formats forbid", Unparsed.BOMB)
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, OSError) as error:
         problem = "it is encrypted" if "encrypted" in str(error) else type(error).__name__
@@ -165,6 +171,27 @@ def _shapes(shapes: Any) -> Iterator[BaseShape]:
             yield from _shapes(shape.shapes)
         else:
             yield shape
+
+
+def _unwrap(tree: Any) -> None:
+    """Put what is written for newer programs in its place: the library passes over a box with a formula as a whole."""
+    for choice in list(tree.iter(f"{_COMPATIBLE}AlternateContent")):
+        newer = choice.find(f"{_COMPATIBLE}Choice")
+        parent = choice.getparent()
+        if newer is not None and parent is not None:
+            for child in list(newer):
+                choice.addprevious(child)
+            parent.remove(choice)
+
+
+def _said(node: Any) -> str:
+    """Give the words of a paragraph, formulas as LaTeX."""
+    if node.tag in (f"{_MATH}oMath", f"{_MATH}oMathPara"):
+        mark = "$$" if node.tag.endswith("Para") else "$"
+        return f" {mark}{as_latex(node).strip()}{mark} "
+    if node.tag == f"{_DRAWING}t":
+        return node.text or ""
+    return " " if node.tag == f"{_DRAWING}br" else "".join(map(_said, node))
 
 
 def _cell(value: Any) -> str:

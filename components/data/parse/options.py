@@ -19,8 +19,11 @@ class Parse(Options):
     cpu_seconds: float = Field(
         30, gt=0, description="Processor time for one document; a parser that takes more is stopped."
     )
-    memory_mib: int = Field(2048, ge=256, description="Address space of the process that parses.")
+    memory_mib: int = Field(1024, ge=256, description="Address space of the process that parses.")
     unpacked_mib: int = Field(256, ge=1, description="Most that an office document may unpack to.")
+    max_characters: int = Field(
+        16_000_000, ge=1, description="Longest text that a document may become; more is taken for a bomb."
+    )
     max_quarantined_share: float = Field(
         0.1, ge=0, le=1, description="Share of documents that cannot be parsed above which the step fails."
     )

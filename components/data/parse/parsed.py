@@ -14,6 +14,7 @@ class Unparsed(Reason):
     MEMORY = "memory", "Its parser took more memory than the recipe gives."
     CRASHED = "crashed", "Its parser died of it."
     EMPTY = "empty", "Nothing is left of it but markup."
+    ERASED = "erased", "It was erased at a person's request and may not come back."
 
 
 class ParseError(ValueError):

@@ -57,7 +57,10 @@ def parse_pdf(data: bytes, options: Parse) -> Parsed:
                 page.close()
             stated = opened.metadata.get("Title")
     except PdfminerException as error:
-        locked = bool(error.args) and isinstance(error.args[0], PDFPasswordIncorrect)
+        cause = error.args[0] if error.args else None
+        if isinstance(cause, MemoryError | RecursionError):
+            raise cause from error
+        locked = isinstance(cause, PDFPasswordIncorrect)
         raise ParseError("it needs a password" if locked else "it is no PDF") from error
     headings = _headings(line for page in pages for line in page)
     text = plain("\n".join(_render(_without_running_heads(pages), headings)))

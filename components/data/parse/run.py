@@ -8,11 +8,13 @@ from typing import Any
 from components.common.documents import DocumentWriter, count_documents, document_id, read_batches, text_revision
 from components.common.report import Report
 from components.common.step import Context, Outcome
+from components.common.tombstones import load_tombstones
 from components.data.parse.formats import BINARY, is_harmless, parse
 from components.data.parse.options import Parse
 from components.data.parse.parsed import Parsed, ParseError, Unparsed
 from components.data.parse.worker import Worker
 from components.data.quarantine import SHOWN, Quarantine
+from components.operations.erase.match import Matcher
 
 ROWS = 8
 """Documents decoded at once: few, because one may hold a whole PDF."""
@@ -37,6 +39,7 @@ def run(documents: Path, parsed: Path, options: Parse, context: Context) -> Outc
         HeadraceError: Too much could not be parsed.
     """
     total = count_documents(documents)
+    erased = Matcher(load_tombstones(context.environment))
     reasons: Counter[Unparsed] = Counter()
     formats: dict[str, Counter[str]] = {}
     done = rows_cut = split = 0
@@ -64,7 +67,9 @@ def run(documents: Path, parsed: Path, options: Parse, context: Context) -> Outc
                 rows_cut += result.rows_cut
                 made = list(_documents(row, tags, result))
                 split += len(made) - 1
-                pending += made
+                kept = [document for document in made if not erased.refuses(document)]
+                reasons.update({Unparsed.ERASED: len(made) - len(kept)} if len(kept) < len(made) else {})
+                pending += kept
                 held += len(result.text)
                 if len(pending) >= PENDING or held >= CHARACTERS:
                     writer.write(pending)
@@ -84,7 +89,7 @@ def run(documents: Path, parsed: Path, options: Parse, context: Context) -> Outc
 
 
 def _parse(text: str, form: str, language: str, options: Parse, worker: Worker) -> Parsed:
-    if is_harmless(form, options):
+    if is_harmless(text, form, options):
         return parse(text, form, options, language)
     return worker.parse(text, form, language)
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from components.data.parse.parsed import Parsed, ParseError
 
 _UNPRINTABLE = re.compile(r"[\x00-\x08\x0b\x0e-\x1f\x7f\ufeff\u200b\u2028\u2029]")
+csv.field_size_limit(2**31 - 1)  # the text's size is what bounds a cell
 _FENCE = re.compile(r"\s*(`{3,}|~{3,})")
 
 
@@ -71,10 +72,16 @@ def parse_values(text: str, delimiters: str, most: int) -> Parsed:
     Raises:
         ParseError: They break the rules of CSV.
     """
-    try:
-        readings = [_rows(printable(text), delimiter) for delimiter in delimiters]
-    except csv.Error as error:
-        raise ParseError(str(error)) from error
+    text = printable(text)
+    readings: list[list[list[str]]] = []
+    problem: csv.Error | None = None
+    for delimiter in delimiters:
+        try:
+            readings.append(_rows(text, delimiter))
+        except csv.Error as error:  # a quotation mark that ends no cell, or none at all
+            problem = problem or error
+    if not readings:
+        raise ParseError("a quotation mark in it is not closed, or closed within a cell") from problem
     rows = next(filter(_is_even, readings), readings[0])
     table, cut = as_table(rows, most)
     return Parsed(table, "markdown", rows_cut=cut)
@@ -87,5 +94,5 @@ def _is_even(rows: list[list[str]]) -> bool:
 
 
 def _rows(text: str, delimiter: str) -> list[list[str]]:
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     return [row for row in reader if any(cell.strip() for cell in row)]

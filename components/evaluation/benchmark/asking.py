@@ -25,13 +25,14 @@ TASK = "held_out"
 
 @dataclass(frozen=True)
 class Question:
-    """A question with its expected answer, the document it is in, and the kind of fact it asks for."""
+    """A question with its expected answer, its document, the kind of fact, and whether a report may show it."""
 
     id: str
     language: str
     question: str
     answer: str
     kind: str = ""
+    quotable: bool = True
 
 
 @dataclass(frozen=True)

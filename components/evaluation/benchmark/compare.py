@@ -11,6 +11,7 @@ from components.common.errors import HeadraceError
 from components.common.ledger import canonical
 from components.common.report import Report, display
 from components.common.step import Context, Outcome
+from components.data.excerpt import may_quote
 from components.data.reasons import Reason
 from components.evaluation.benchmark.asking import TASK, Answer, Question, ask
 from components.evaluation.benchmark.intervals import bootstrap, mcnemar, newcombe, wilson
@@ -85,7 +86,7 @@ def read_questions(path: Path, limit: int = 0) -> tuple[list[Question], int, dic
     Returns:
         The questions, the number of documents, and how many were left out by reason.
     """
-    table = read_table(path, ["id", "language", "messages", "metadata"])
+    table = read_table(path, ["id", "language", "messages", "metadata", "confidentiality", "pii"])
     found = [
         Question(
             row["id"],
@@ -93,6 +94,7 @@ def read_questions(path: Path, limit: int = 0) -> tuple[list[Question], int, dic
             row["messages"][0]["content"],
             row["messages"][1]["content"],
             dict(row["metadata"]).get("fact", ""),
+            may_quote(row),
         )
         for row in table.to_pylist()
         if [message["role"] for message in row["messages"]] == ["user", "assistant"]
@@ -184,7 +186,7 @@ def _report(found: dict[str, Any], rows: list[dict[str, Any]], options: Benchmar
                 "candidate": row["candidate"]["answer"],
                 "right": bool(row["candidate"]["exact_match"]),
             }
-            for row in _examples(rows, options.examples)
+            for row in _examples([row for row in rows if row["quotable"]], options.examples)
         ],
         "Examples, wrong answers first",
     )

@@ -33,14 +33,7 @@ def run(base: Path, adapter: Path, candidate: Path, options: Merge, context: Con
     if trained_on != name:
         raise HeadraceError(f"the adapter was trained on {trained_on}, not on {name}; tune it again")
     context.progress(0, 2, "merging")
-    # Added up in full precision and rounded once.
-    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
-    merged = PeftModel.from_pretrained(model, adapter).merge_and_unload()
-    merged = merged.to(PRECISIONS[options.precision])
-    for file in sorted(base.iterdir()):
-        if file.suffix not in (".safetensors", ".gguf") and file.name not in (SIDECAR, "config.json"):
-            shutil.copyfile(file, candidate / file.name)
-    merged.save_pretrained(candidate)
+    add_up(base, adapter, candidate, options.precision)
     shutil.copytree(adapter, candidate / ADAPTER, ignore=shutil.ignore_patterns(SIDECAR))
     context.progress(1, 2, "writing the 8-bit file for llama.cpp")
     write_gguf(candidate, name)
@@ -53,3 +46,15 @@ def run(base: Path, adapter: Path, candidate: Path, options: Merge, context: Con
     report = Report("Merged model", f"{name} with its adapter, in {options.precision} and as 8-bit GGUF")
     report.table([{"file": file, "MiB": round(size, 2)} for file, size in sizes.items()], "Files")
     return Outcome(1, 1, report, metrics={"mib": round(sum(sizes.values()), 1)})
+
+
+def add_up(base: Path, adapter: Path, candidate: Path, precision: str) -> None:
+    """Write base and adapter as one model, with the base's tokenizer and chat template."""
+    # Added up in full precision and rounded once.
+    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+    merged = PeftModel.from_pretrained(model, adapter).merge_and_unload()
+    merged = merged.to(PRECISIONS[precision])
+    for file in sorted(base.iterdir()):
+        if file.suffix not in (".safetensors", ".gguf") and file.name not in (SIDECAR, "config.json"):
+            shutil.copyfile(file, candidate / file.name)
+    merged.save_pretrained(candidate)

@@ -33,13 +33,18 @@ def run(recipe: Path, options: Recipe, context: Context) -> Outcome:
 def split(recipe: Mapping[str, Any], environment: Mapping[str, Any]) -> tuple[Any, ...]:
     """Return each step's options by name, where it works, on which nodes and how large its pod is.
 
-    The registered model also learns which recipe made it, and the analysis which service was published. Steps that only
-    make artifacts get the part of the environment that artifacts depend on; pools and sizes stand beside it, because
-    where a pod runs changes no result. Kubeflow reads sizes from text.
+    The dataset's card also learns who answers for its sources, the registered model which recipe made it, and the
+    analysis which service was published. Steps that only make artifacts get the part of the environment that artifacts
+    depend on; pools and sizes stand beside it, because where a pod runs changes no result. Kubeflow reads sizes from
+    text. What is spread over pods gets options for each.
     """
     checked = check_recipe(recipe, "recipe")
     place = Environment.model_validate(environment)
     steps: dict[str, Any] = parts(checked)
+    steps["card"]["sources"] = [
+        {name: source[name] for name in ("id", "class", "owner", "license", "terms", "cadence")}
+        for source in steps["ingest"]["sources"]
+    ]
     steps["register"]["recipe"] = checked.digest("data", "model", "evaluation")
     steps["progress"]["service"] = checked.release.progress.service or checked.release.publish.name
     steps["workplace"] = place.workplace()
@@ -48,4 +53,6 @@ def split(recipe: Mapping[str, Any], environment: Mapping[str, Any]) -> tuple[An
         steps[f"{name}_nodes"], steps[f"{name}_tolerations"] = pool["node_selector"], pool["tolerations"]
     for name, size in place.sizes:
         steps |= {f"{name}_{field}": str(value) for field, value in size}
+    shards = place.sizes.deduplicate.shards
+    steps["deduplicate_shards"] = [{**steps["deduplicate"], "shard": at, "shards": shards} for at in range(shards)]
     return namedtuple("Parts", steps)(**steps)

@@ -289,6 +289,15 @@ def test_a_proof_that_was_changed_anywhere_does_not_hold(chain: Path, ledger: Le
         for one in changed:
             with pytest.raises(HeadraceError):
                 check_proof(json.dumps(one).encode(), public)
+    for nonsense in (
+        b"",
+        b"[" * 100_000,
+        b'{"schema": 1}',
+        b"\xff",
+        b'{"schema": 1, "head": "\\ud800", "document": {}}',
+    ):
+        with pytest.raises(HeadraceError, match="no proof"):
+            check_proof(nonsense, public)
     # Neighbours that are none: the first and the last record, with a real record between them.
     first, last = (json.loads(prove(ledger, document, head["head"]))["leaves"][0] for document in (ids[0], ids[2]))
     with pytest.raises(HeadraceError, match="not the two between which"):

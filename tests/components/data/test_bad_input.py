@@ -25,6 +25,10 @@ from components.data.parse.run import run as parse
 from components.data.quarantine import FILE
 from components.data.sources import Source
 
+ODD_NOTEBOOK = {
+    "metadata": {"language_info": {"name": 5}},
+    "cells": [{"cell_type": "code", "source": "x = 1", "outputs": []}],
+}
 DOCX = '<?xml version="1.0"?><w:document xmlns:w="http://schemas.openxmlformats.org/wordprocessingml/2006/main"/>'
 
 
@@ -73,8 +77,9 @@ def test_malformed_parquet_is_set_aside_and_a_row_that_is_no_document_alone(docs
     assert [row["url"] for row in rows] == ["good.md", "rows.parquet#row-1", "rows.parquet#row-3"]
     assert {row["what"] for row in aside} == {path.name for path in docs.glob("*.parquet")}
     assert [row["detail"] for row in aside if row["what"] == "rows.parquet"] == ["row 2: text: is empty"]
-    assert outcome.dropped == {"malformed": 5}
-    assert outcome.metrics["quarantined"] == 5
+    assert [row.get("records") for row in aside if row["what"] == "damaged.parquet"] == ["3"]
+    assert outcome.dropped == {"malformed": 7}
+    assert outcome.metrics["quarantined"] == 7
 
 
 def test_a_damaged_or_empty_part_of_imported_documents_stops_no_other(docs, read, document):
@@ -90,18 +95,82 @@ def test_a_damaged_or_empty_part_of_imported_documents_stops_no_other(docs, read
     assert [(row["what"], row["reason"]) for row in aside] == [("part-00000.parquet", "malformed")]
 
 
+def test_a_few_kilobytes_of_parquet_that_unpack_to_gigabytes_cost_only_themselves(docs, read):
+    shared = pa.DictionaryArray.from_arrays(pa.array([0] * 32, pa.int32()), pa.array(["x" * 2**24]))
+    pq.write_table(pa.table({"text": shared}), docs / "b-shared.parquet", compression="zstd", write_statistics=False)
+    pq.write_table(pa.table({"text": pa.nulls(3_000_000, pa.string())}), docs / "c-rows.parquet")
+    pq.write_table(pa.table({"text": ["after"]}), docs / "d.parquet")
+    outcome, rows, aside = read()
+    assert [row["url"] for row in rows] == ["d.parquet#row-1", "good.md"]
+    assert {row["what"]: (row["reason"], row.get("records", "1")) for row in aside} == {
+        "b-shared.parquet": ("too_large", "32"),
+        "c-rows.parquet": ("too_large", "3000000"),
+    }
+    assert outcome.dropped == {"too_large": 3_000_032}
+
+
+def test_one_row_that_python_cannot_hold_costs_no_other(docs, read):
+    offsets = b"".join(place.to_bytes(4, "little") for place in (0, 1, 3, 4))
+    broken = pa.StringArray.from_buffers(3, pa.py_buffer(offsets), pa.py_buffer(b"a\xff\xfeb"))
+    times = pa.array([0, 2**62, 1], pa.timestamp("us"))
+    pq.write_table(pa.table({"text": broken}), docs / "broken.parquet")
+    pq.write_table(pa.table({"text": ["one", "two", "three"], "retrieved_at": times}), docs / "times.parquet")
+    pq.write_table(pa.table({"text": ["one"], "extra": ["x"]}), docs / "extra.parquet")
+    _, rows, aside = read()
+    assert [row["text"] for row in rows] == ["a", "b", "# Good", "one", "three"]
+    assert {row["what"]: row["detail"] for row in aside} == {
+        "broken.parquet": "row 2: holds text that is not UTF-8",
+        "extra.parquet": "extra: is no field of a document; put it in metadata",
+        "times.parquet": "row 2: holds a time or number out of range",
+    }
+
+
+def test_imported_documents_are_held_to_the_schema_and_to_their_declaration(docs, read, document):
+    import components.common.documents as documents
+
+    (docs / "good.md").unlink()
+    with DocumentWriter(docs) as writer:
+        rows = [document(name, name, source="mine") for name in ("fine", "open", "odd", "blank")]
+        rows[1]["confidentiality"], rows[2]["kind"], rows[3]["text"] = "public", "poem", " "
+        writer.write(rows)
+    stamped = pa.table({"id": ["x"]}).replace_schema_metadata(documents.SCHEMA.metadata)
+    pq.write_table(stamped, docs / "part-00001.parquet")
+    (docs / "notes.md").write_text("# Not part of it")
+    outcome, rows, aside = read()
+    assert [row["url"] for row in rows] == ["fine"]
+    assert [row["detail"] for row in aside] == [
+        "row 2: confidentiality: is public, below the internal its source declares",
+        "row 3: kind: is none of prose, code, table, math, dialogue, ticket, log",
+        "row 4: is no document (id or text is missing)",
+        "its columns are not those of documents",
+    ]
+    assert outcome.dropped == {"malformed": 4, "unsupported": 1}
+
+
+def test_what_a_spark_job_wrote_is_read_as_records(docs, read):
+    pq.write_table(pa.table({"text": ["one"]}), docs / "part-00000-c1.snappy.parquet")
+    _, rows, aside = read()
+    assert ([row["text"] for row in rows], aside) == (["# Good", "one"], [])
+
+
 def test_wrong_encodings_lone_surrogates_and_mixed_newlines(docs, read):
     (docs / "latin.txt").write_bytes("Größe".encode("latin-1"))
     (docs / "korean.txt").write_bytes("안녕하세요, 문서입니다.".encode("cp949"))
+    (docs / "euc.csv").write_bytes("이름,값\n물레방아,3\n".encode("euc-kr"))
+    (docs / "quotes.txt").write_bytes("It’s the miller’s wheel".encode("cp1252"))
+    (docs / "wide.txt").write_bytes("안녕하세요".encode("utf-32"))
     (docs / "mixed.txt").write_bytes(b"one\r\ntwo\rthree\n")
     (docs / "rows.jsonl").write_text('{"text": "half \\ud83d"}\n{"text": "one\\r\\ntwo\\rthree"}\n')
     _, rows, aside = read()
     texts = {row["url"]: row["text"] for row in rows}
     assert texts["korean.txt"] == "안녕하세요, 문서입니다."
+    assert texts["euc.csv"] == "이름,값\n물레방아,3\n"
     assert texts["mixed.txt"] == "one\ntwo\nthree\n"
     assert texts["rows.jsonl#line-2"] == "one\ntwo\nthree"
     assert {(row["what"], row["reason"]) for row in aside} == {
         ("latin.txt", "undecodable"),
+        ("quotes.txt", "undecodable"),
+        ("wide.txt", "undecodable"),
         ("rows.jsonl", "malformed"),
     }
 
@@ -138,6 +207,34 @@ def test_cyclic_symlinks_end(docs, read):
     _, rows, aside = read()
     assert [row["url"] for row in rows] == ["good.md"]
     assert [(row["what"], row["reason"]) for row in aside] == [("self.md", "unreadable")]
+
+
+def test_what_is_no_file_of_the_folder_is_not_read(docs, read, tmp_path):
+    for name in ("a.jsonl", "b.parquet", "c.log", "d.mbox", "e.md"):
+        os.mkfifo(docs / name)
+    (tmp_path / "elsewhere.md").write_text("# Not ours")
+    (docs / "out.md").symlink_to(tmp_path / "elsewhere.md")
+    (docs / "zero.log").symlink_to("/dev/zero")
+    outcome, rows, aside = read()
+    assert [row["url"] for row in rows] == ["good.md"]
+    assert {row["what"]: row["detail"] for row in aside} == dict.fromkeys(
+        ["a.jsonl", "b.parquet", "c.log", "d.mbox", "e.md"], "not a regular file"
+    )
+    assert outcome.dropped == {"outside": 2, "unreadable": 5}
+
+
+def test_files_without_a_line_end(docs, read):
+    for name, size in (("a.jsonl", 2**26), ("b.txt", 2**30), ("c.parquet", 2**30), ("d.pdf", 2**30)):
+        with (docs / name).open("wb") as file:
+            file.truncate(size)
+    _, rows, aside = read()
+    assert [row["url"] for row in rows] == ["good.md"]
+    assert [(row["what"], row["reason"]) for row in aside] == [
+        ("a.jsonl", "too_large"),
+        ("b.txt", "too_large"),
+        ("c.parquet", "malformed"),
+        ("d.pdf", "too_large"),
+    ]
 
 
 def test_empty_shards_are_no_error(docs, read):
@@ -204,15 +301,18 @@ def test_what_hangs_eats_or_kills_its_parser_costs_only_itself(parse_all):
         "none.pdf": ("pdf", b"nothing of the kind"),
         "deep.ipynb": ("notebook", "[" * 100_000),
         "empty.pdf": ("pdf", b""),
+        "accents.txt": ("text", "a" + "\u0300\u0316" * 100_000),
+        "language.ipynb": ("notebook", json.dumps(ODD_NOTEBOOK)),
         "last.html": ("html", "<h1>Fine</h1>"),
     }
     outcome, urls, aside = parse_all(items, cpu_seconds=1)
-    assert urls == ["after.md", "last.html"]
+    assert urls == ["after.md", "language.ipynb", "last.html"]
     assert {what: row["reason"] for what, row in aside.items()} == {
         "hangs.pdf": "slow",
         "none.pdf": "malformed",
         "deep.ipynb": "malformed",
         "empty.pdf": "malformed",
+        "accents.txt": "slow",
     }
     assert "processor time" in aside["hangs.pdf"]["detail"]
     assert "hangs.pdf" in outcome.report.html()
@@ -253,6 +353,28 @@ def test_zip_and_xml_bombs_are_recognised_before_a_parser_sees_them(parse_all):
         "laughs.docx": "bomb",
         "wide.docx": "bomb",
         "none.pptx": "malformed",
+    }
+
+
+def test_what_would_become_too_long_a_text_or_would_lose_its_depths_is_set_aside(parse_all):
+    items: dict[str, tuple[str, str | bytes]] = {
+        "deep.html": ("html", "<div>" * 9_000 + "words"),
+        "lists.html": ("html", "<ul><li>" * 700 + "words"),
+        "long.txt": ("text", "x" * 1_001),
+        "long.html": ("html", f"<p>{'x' * 1_001}</p>"),
+        "half.ipynb": ("notebook", '{"cells": [{"cell_type": "markdown", "source": "\\ud800"}]}'),
+        "wide.csv": ("csv", "a,b\n1," + "x" * 900),
+        "askew.csv": ("csv", 'a,b\n"1,x\n'),
+    }
+    _, urls, aside = parse_all(items, max_characters=1_000)
+    assert urls == ["wide.csv"]
+    assert {what: (row["reason"], row["detail"]) for what, row in aside.items()} == {
+        "deep.html": ("malformed", "HTML: it is nested too deeply"),
+        "lists.html": ("malformed", "HTML: it is nested too deeply"),
+        "long.txt": ("bomb", "1,002 characters of text"),
+        "long.html": ("bomb", "1,002 characters of text"),
+        "half.ipynb": ("malformed", "it holds half of a surrogate pair, which no text does"),
+        "askew.csv": ("malformed", "a quotation mark in it is not closed, or closed within a cell"),
     }
 
 

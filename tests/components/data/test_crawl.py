@@ -19,6 +19,7 @@ from reportlab.pdfgen.canvas import Canvas
 from components.common.documents import part_files, read_table
 from components.common.environment import Environment
 from components.common.errors import HeadraceError
+from components.common.keys import erasure_key
 from components.common.ledger import sha256
 from components.common.step import Context, Outcome
 from components.common.store import open_store
@@ -29,6 +30,8 @@ from components.data.ingest.options import Ingest
 from components.data.ingest.pages import in_utf8, read_page, read_sitemap
 from components.data.ingest.read import REFUSALS, run
 from components.data.sources import Source
+from components.operations.erase.request import Request, seal
+from components.operations.erase.work import erase, open_request
 
 HTML = {"Content-Type": "text/html; charset=utf-8"}
 Reply = tuple[int, dict[str, str], bytes]
@@ -280,6 +283,20 @@ def test_the_next_crawl_asks_only_what_changed(site, read, environment):
     for key in list(store.list("crawls/web/bodies/")):
         store.delete(key)  # as an erasure does
     assert read(source(f"{site.url}/")).rows.keys() == first.rows.keys()
+
+
+def test_a_page_of_what_was_erased_is_neither_read_nor_kept_again(site, read, environment, tmp_path):
+    site.pages = {"/": page("/kim"), "/kim": page(text="Write to kim.cheolsu@bank.kr.")}
+    assert len(read(source(f"{site.url}/")).rows) == 2
+    laptop = environment.model_copy(update={"home": str(tmp_path / "home")})
+    request = Request(reference="r", identifiers=["kim.cheolsu@bank.kr"])
+    erase(open_request(laptop, seal(request, erasure_key(laptop).public_key())))
+    for _ in range(2):
+        again = read(source(f"{site.url}/"))
+        assert again.rows.keys() == {f"{site.url}/"}
+        assert again.outcome.dropped == {"erased": 1}
+        store = open_store(environment.store)
+        assert not any(b"cheolsu" in store.read(key) for key in store.list())
 
 
 def test_a_crawl_that_was_broken_off_goes_on_where_it_was(site, tmp_path, environment):

@@ -130,7 +130,7 @@ def test_no_held_out_wording_is_trained_on(packages, document, written, environm
 def test_a_pair_is_a_document_that_inherits_from_its_parent(packages, written, environment, tmp_path) -> None:
     packages = [{**row, "pii": "masked"} for row in packages]
     packages[0] = {**packages[0], "confidentiality": "restricted", "license": "MPL-2.0", "subjects": ["hmac"]}
-    _, pairs, _ = curate(written(packages), tmp_path, environment, facts=500)
+    _, pairs, _ = curate(written(packages), tmp_path, environment, facts=500, max_confidentiality="restricted")
     parents = {row["id"]: row for row in packages}
     assert {row["kind"] for row in pairs} == {"dialogue"}
     for row in pairs:

@@ -182,6 +182,24 @@ def test_one_huge_cluster_is_joined(written, document, environment: Environment)
     assert found.comparisons < 20_000
 
 
+def test_what_does_not_fit_in_memory_is_compared_piece_by_piece(
+    written, document, environment: Environment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [document(f"{STORY} variant{number} and{number % 9}", str(number)) for number in range(700)]
+    documents = written(rows + bilingual(document, random.Random(5), 120))
+    context = Context("data/deduplicate", environment)
+    whole = cluster(documents, Deduplicate(), context)
+    sizes = []
+    read = stages._read_sets
+    monkeypatch.setattr(stages, "SHINGLES", 20_000)
+    monkeypatch.setattr(stages, "_read_sets", lambda *told: sizes.append(len(found := read(*told))) or found)
+    pieces = cluster(documents, Deduplicate(), context)
+    most = 20_000 + (stages.WINDOW + 1) * 620
+    assert len(sizes) > 10 and max(sizes) < most < 700 * 600
+    assert pieces.comparisons == whole.comparisons
+    assert (pieces.kept == whole.kept).all() and (pieces.exact == whole.exact).all()
+
+
 def test_same_input_gives_the_same_bytes(written, document, environment: Environment, tmp_path: Path) -> None:
     draw = random.Random(1)
     rows = [document(edited(STORY, 0.01 * number, draw), str(number)) for number in range(40)]
@@ -270,11 +288,11 @@ def test_a_shard_that_is_there_is_not_made_again_and_a_missing_one_is_named(
     stages.sign(job, tmp_path / "work", 0, 2)
     assert file.stat().st_ino == made.st_ino
     with pytest.raises(HeadraceError, match="shard 1 of 2 is missing from signatures"):
-        stages.bucket(tmp_path / "work", tmp_path / "work")
+        stages.bucket([tmp_path / "work"], tmp_path / "work")
     other = Job(corpus, Deduplicate(shingle=3), job.context)
     stages.sign(other, tmp_path / "work", 1, 2)
     with pytest.raises(HeadraceError, match="different documents or options"):
-        stages.bucket(tmp_path / "work", tmp_path / "work")
+        stages.bucket([tmp_path / "work"], tmp_path / "work")
 
 
 @pytest.mark.parametrize(

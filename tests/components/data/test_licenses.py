@@ -14,6 +14,7 @@ from components.data.licenses import (
     terms_of,
     text_to_spdx,
     to_spdx,
+    with_header,
 )
 
 MIT = (
@@ -43,6 +44,18 @@ BSD3 = BSD + " Neither the name of the owner … may be used to endorse or promo
         ("공공누리 제1유형", "LicenseRef-KOGL-1"),
         ("KOGL Type 4", "LicenseRef-KOGL-4"),
         ("공공누리", ""),
+        ("CC BY-SA 4.0", "CC-BY-SA-4.0"),
+        ("Creative Commons BY-ND 4.0", "CC-BY-ND-4.0"),
+        ("https://creativecommons.org/licenses/by/4.0/deed.ko", "CC-BY-4.0"),
+        ("https://creativecommons.org/publicdomain/zero/1.0/", "CC0-1.0"),
+        ("MIT OR GPL-3.0-only AND Apache-2.0", "MIT OR (GPL-3.0-only AND Apache-2.0)"),
+        ("GPL-2.0+ WITH Classpath-exception-2.0", "GPL-2.0-or-later WITH Classpath-exception-2.0"),
+        ("LLVM-exception", ""),
+        ("MIT WITH Apache-2.0", ""),
+        ("MIT GPL-3.0-only", ""),
+        ("()", ""),
+        ("(" * 90 + "MIT" + ")" * 90, "MIT"),
+        ("NOASSERTION", ""),
         (MIT, "MIT"),
         ("BSD License", "BSD"),
         ("Dual License", ""),
@@ -55,6 +68,24 @@ BSD3 = BSD + " Neither the name of the owner … may be used to endorse or promo
 )
 def test_statements_seen_in_packages(statement, spdx):
     assert to_spdx(statement) == spdx
+
+
+@pytest.mark.parametrize(
+    ("declared", "text", "license_"),
+    [
+        ("", "// SPDX-License-Identifier: MIT OR Apache-2.0\nint a;", "MIT OR Apache-2.0"),
+        ("", "/* SPDX-License-Identifier: GPL-2.0 WITH Linux-syscall-note */", "GPL-2.0-only WITH Linux-syscall-note"),
+        ("", "<!-- SPDX-License-Identifier: CC-BY-4.0 -->\n# SPDX-License-Identifier: MIT\n", "CC-BY-4.0 AND MIT"),
+        ("", "# SPDX-License-Identifier: whatever it is\n", ""),
+        ("", "Write SPDX-License-Identifier: MIT on top of a file.", ""),
+        ("MIT", "no word of it", "MIT"),
+        ("MIT", "# SPDX-License-Identifier: MIT\n", "MIT"),
+        ("MIT OR ISC", "# SPDX-License-Identifier: GPL-3.0-only\n", "(MIT OR ISC) AND (GPL-3.0-only)"),
+    ],
+)
+def test_a_file_that_names_its_licence_is_believed_beside_its_declaration(declared, text, license_):
+    assert with_header(declared, text) == license_
+    assert not license_ or objection(license_, {"MIT", "ISC"}) != "no licence"
 
 
 def test_several_classifiers_must_all_be_honoured():

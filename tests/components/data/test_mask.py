@@ -14,6 +14,8 @@ from components.data.mask.options import Mask
 from components.data.mask.patterns import find, has_business_checksum, has_luhn_checksum, has_resident_checksum
 from components.data.mask.personal import Masker, run
 from pipelines.single import run_single
+from tests.benchmarks.judging import judge
+from tests.benchmarks.labelled import RULES, Language, sentences
 
 KINDS = Mask().kinds
 
@@ -27,6 +29,15 @@ def mask(text: str, **options) -> str:
     [
         ("연락처는 010-1234-5678로 주세요", "연락처는 [PHONE_1]로 주세요"),
         ("전화번호01012345678입니다", "전화번호[PHONE_1]입니다"),
+        ("여권번호 M12345678로 예약", "여권번호 [PASSPORT_1]로 예약"),
+        ("국민은행 123456-01-123456으로 입금", "국민은행 [BANK_ACCOUNT_1]으로 입금"),
+        ("주문 123456-01-123456을 확인", "주문 123456-01-123456을 확인"),
+        ("IBAN NL91 ABNA 0417 1643 00, NL91 ABNA 0417 1643 01", "IBAN [BANK_ACCOUNT_1], NL91 ABNA 0417 1643 01"),
+        ("배송지는 서울특별시 강남구 테헤란로 152, 101동 1203호입니다", "배송지는 [ADDRESS_1]입니다"),
+        ("She lives at 12 Elm Street, Boulder, CO 80301.", "She lives at [ADDRESS_1]."),
+        ("12 Angry Men Drive is a film; 학교로 10분", "12 Angry Men Drive is a film; 학교로 10분"),
+        ("password: Tiger!482x, password: changeme", "password: [SECRET_1], password: changeme"),
+        ("redis://app:s3cr3t-Pa55@cache:6379", "redis://app:[SECRET_1]@cache:6379"),
         ("tel:+82-10-1234-5678, 02) 123-4567", "tel:[PHONE_1], [PHONE_2]"),
         ("010-1234-5678 = +82 10 1234 5678", "[PHONE_1] = [PHONE_1]"),
         ("０１０－１２３４－５６７８ 또는 010–1234–5679", "[PHONE_1] 또는 [PHONE_2]"),
@@ -222,3 +233,11 @@ def test_the_component_writes_the_same_bytes_every_time(documents, tmp_path, env
         run_single("data/mask", {"documents": documents}, {"masked": tmp_path / name}, {}, environment)
         parts.append([part.read_bytes() for part in part_files(tmp_path / name)])
     assert parts[0] == parts[1]
+
+
+@pytest.mark.parametrize("language", ["en", "ko"])
+def test_sentences_that_the_rules_were_not_written_for(language: Language) -> None:
+    labelled = sentences("fresh", language, 400)
+    found = [[(one.start, one.end, one.kind) for one in find(each.text, RULES, False)] for each in labelled]  # type: ignore[arg-type]
+    score = judge(labelled, found, RULES, partly=True)
+    assert score.f1() >= 0.97 and score.recall() >= 0.99, "\n".join(score.errors)

@@ -159,13 +159,14 @@ def test_real_documents_keep_their_identity_and_get_a_new_revision(corpus, tmp_p
 def test_markup_without_text_and_broken_tables_are_dropped_by_name(document, written, tmp_path, environment):
     rows = [
         document("<!-- only a comment -->", "a.md", metadata={"format": "markdown"}),
-        document('a,b\n"' + "x" * 200_000 + '",1\n', "b.csv", metadata={"format": "csv"}),
+        document('a,b\n"not closed,1\n', "b.csv", metadata={"format": "csv"}),
+        document("a,b\n" + "x" * 200_000 + ",1\n", "d.csv", metadata={"format": "csv"}),
         document("fine", "c.txt", metadata={"format": "text"}),
     ]
     options = Parse(max_quarantined_share=0.5)
     outcome = run(written(rows), tmp_path / "out", options, Context("data/parse", environment))
     assert outcome.dropped == {"empty": 1, "malformed": 1}
-    assert read_table(tmp_path / "out")["url"].to_pylist() == ["c.txt"]
+    assert read_table(tmp_path / "out")["url"].to_pylist() == ["d.csv", "c.txt"]
     assert "b.csv" in outcome.report.html()
 
 

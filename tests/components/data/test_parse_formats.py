@@ -1,10 +1,16 @@
 """A document is written with another library, parsed, and its structure is found again."""
 
 import base64
+import csv
 import io
 import json
+import re
 import string
+import tempfile
 import textwrap
+from datetime import UTC, datetime
+from html import escape
+from pathlib import Path
 
 import docx
 import openpyxl
@@ -13,17 +19,23 @@ import pytest
 from docx.oxml import parse_xml
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from lxml import etree
 from reportlab.lib import colors
 from reportlab.lib.styles import getSampleStyleSheet
 from reportlab.platypus import Paragraph, Preformatted, SimpleDocTemplate, Table, TableStyle
 
 from components.common.documents import read_table
 from components.common.step import Context
+from components.data.ingest.files import File
+from components.data.ingest.options import Ingest
+from components.data.ingest.tickets import read_tickets
 from components.data.parse.code import GRAMMARS, find_symbols
 from components.data.parse.formats import parse
+from components.data.parse.formulas import as_latex
 from components.data.parse.options import Parse
 from components.data.parse.parsed import Parsed
 from components.data.parse.run import run
+from components.data.sources import Source
 
 LATIN = st.text(string.ascii_letters, min_size=2, max_size=8)
 WORD = LATIN | st.text("가나다라마바사", min_size=2, max_size=5)
@@ -53,7 +65,7 @@ def tables(markdown: str) -> list[list[list[str]]]:
     return [[cells(line) for place, line in enumerate(block.strip().splitlines()) if place != 1] for block in blocks]
 
 
-@FEW
+@settings(deadline=None, max_examples=6)
 @given(
     st.lists(st.tuples(st.integers(1, 4), WORD), min_size=1, max_size=4), ROWS, st.lists(WORD, min_size=1, max_size=4)
 )
@@ -147,6 +159,181 @@ def test_a_presentation_keeps_titles_lists_tables_and_notes(slides):
     assert [line for line in lines if line.lstrip().startswith("- ")] == wanted
     assert tables(result.text) == [rows for _, _, rows in slides]
     assert lines.count(f"> {slides[0][0]}") >= 1
+
+
+OMML = 'xmlns:m="http://schemas.openxmlformats.org/officeDocument/2006/math"'
+DRAWN = (
+    'xmlns:a14="http://schemas.microsoft.com/office/drawing/2010/main" '
+    'xmlns:mc="http://schemas.openxmlformats.org/markup-compatibility/2006"'
+)
+
+
+def fraction(above: str, below: str) -> str:
+    run = "<m:r><m:t>{}</m:t></m:r>"
+    return f"<m:f><m:num>{run.format(above)}</m:num><m:den>{run.format(below)}</m:den></m:f>"
+
+
+def test_a_presentation_keeps_formulas_and_the_boxes_that_hold_them():
+    show = pptx.Presentation()
+    slide = show.slides.add_slide(show.slide_layouts[1])
+    box = slide.placeholders[1]
+    box.text_frame.text = "Mass is "
+    newer = f'<mc:AlternateContent {DRAWN}><mc:Choice Requires="a14">{{}}</mc:Choice></mc:AlternateContent>'
+    formula = newer.format(f"<a14:m><m:oMath {OMML}>{fraction('α', '2')}</m:oMath></a14:m>")
+    box.text_frame.paragraphs[0]._p.append(etree.fromstring(formula))
+    whole = etree.fromstring(newer.format(""))
+    box._element.addprevious(whole)
+    whole[0].append(box._element)
+    assert r"- Mass is $\frac{\alpha}{2}$" in read(saved(show), "pptx").text
+
+
+LETTER = st.sampled_from(["x", "y", "α", "2"])
+FORMULA = st.recursive(
+    LETTER.map(lambda letter: (f"<m:r><m:t>{letter}</m:t></m:r>", {"α": r"\alpha"}.get(letter, letter))),
+    lambda part: (
+        st.tuples(part, part).map(
+            lambda two: (
+                f"<m:f><m:num>{two[0][0]}</m:num><m:den>{two[1][0]}</m:den></m:f>",
+                rf"\frac{{{two[0][1]}}}{{{two[1][1]}}}",
+            )
+        )
+        | part.map(lambda one: (f"<m:rad><m:deg/><m:e>{one[0]}</m:e></m:rad>", rf"\sqrt{{{one[1]}}}"))
+        | st.tuples(part, part).map(
+            lambda two: (
+                f"<m:sSup><m:e>{two[0][0]}</m:e><m:sup>{two[1][0]}</m:sup></m:sSup>",
+                f"{{{two[0][1]}}}^{{{two[1][1]}}}",
+            )
+        )
+    ),
+    max_leaves=6,
+)
+
+
+@FEW
+@given(FORMULA)
+def test_formulas_of_word_are_the_latex_that_says_the_same(formula):
+    omml, latex = formula
+    root = etree.fromstring(f"<m:oMath {OMML}>{omml}</m:oMath>")
+    assert bare(as_latex(root)) == bare(latex)
+
+
+def bare(latex: str) -> str:
+    """Leave out spaces and braces around a single letter, which mean nothing."""
+    return re.sub(r"(?<=\})\{(\w)\}(?=\^)|\{(\w)\}(?=\^)", r"\1\2", latex.replace(" ", ""))
+
+
+CODE = st.lists(st.tuples(st.integers(0, 3), LATIN), min_size=1, max_size=4).map(
+    lambda lines: "\n".join(["top", *("    " * depth + word for depth, word in lines)])
+)
+BLOCK = st.one_of(
+    st.tuples(st.just("heading"), st.tuples(st.integers(1, 6), WORD)),
+    st.tuples(st.just("words"), st.lists(WORD, min_size=1, max_size=6)),
+    st.tuples(st.just("items"), st.lists(WORD, min_size=1, max_size=4)),
+    st.tuples(st.just("rows"), ROWS),
+    st.tuples(st.just("code"), st.tuples(st.sampled_from(["python", "c", ""]), CODE)),
+    st.tuples(st.just("formula"), st.tuples(LATIN, LATIN)),
+)
+
+
+def as_markdown(kind: str, value) -> str:
+    if kind == "heading":
+        return f"{'#' * value[0]} {value[1]}"
+    if kind == "words":
+        return " ".join(value)
+    if kind == "items":
+        return "\n".join(f"- {item}" for item in value)
+    if kind == "rows":
+        head, *rest = (f"| {' | '.join(row)} |" for row in value)
+        return "\n".join([head, f"| {' | '.join(['---'] * len(value[0]))} |", *rest])
+    if kind == "code":
+        return f"```{value[0]}\n{value[1]}\n```"
+    return rf"Where \(\frac{{{value[0]}}}{{2}} < {value[1]}_1 * 2\) and $${value[0]}^*_{{1}}$$ hold"
+
+
+def as_html(kind: str, value) -> str:
+    if kind == "heading":
+        return f"<h{value[0]}>{value[1]}</h{value[0]}>"
+    if kind == "items":
+        return f"<ul>{''.join(f'<li>{item}</li>' for item in value)}</ul>"
+    if kind == "rows":
+        return f"<table>{''.join('<tr><td>' + '</td><td>'.join(row) + '</td></tr>' for row in value)}</table>"
+    if kind == "code":
+        return f'<pre><code class="language-{value[0]}">{escape(value[1])}</code></pre>'
+    return f"<p>{escape(as_markdown(kind, value))}</p>"
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.lists(BLOCK, min_size=1, max_size=6))
+def test_markdown_is_kept_and_html_becomes_the_same_markdown(blocks):
+    # Two lists in a row are one in Markdown, so something stands between them.
+    told = [part for block in blocks for part in (block, ("words", ["between"]))]
+    text = "\n\n".join(as_markdown(*block) for block in told) + "\n"
+    assert read(text, "markdown").text == text
+    page = "".join(f"<div>{as_html(*block)}</div>" for block in told)
+    made = read(f"<html><body><script>no()</script>{page}</body></html>", "html")
+    assert made.text == text
+    assert tables(made.text) == [value for kind, value in told if kind == "rows"]
+
+
+@FEW
+@given(st.lists(st.tuples(LATIN, LATIN), min_size=1, max_size=3), ROWS, CODE)
+def test_restructuredtext_keeps_formulas_tables_and_code(formulas, rows, code):
+    width = 12
+    rule = "+".join(["", *["-" * width] * len(rows[0]), ""])
+    lines = ["|".join(["", *(cell.ljust(width - wide(cell)) for cell in row), ""]) for row in rows]
+    grid = "\n".join([rule, lines[0], rule.replace("-", "="), *(part for line in lines[1:] for part in (line, rule))])
+    math = "\n\n".join(
+        f".. math::\n\n   \\frac{{{a}}}{{{b}}} < {a}_1\n\nInline :math:`{a}_{{{b}}}` here." for a, b in formulas
+    )
+    source = f"{math}\n\n{grid}\n\n.. code-block:: python\n\n{textwrap.indent(code, '   ')}\n"
+    text = read(source, "rst").text
+    for a, b in formulas:
+        assert f"$$\\frac{{{a}}}{{{b}}} < {a}_1$$\n\nInline ${a}_{{{b}}}$ here." in text
+    assert tables(text) == [rows]
+    assert f"```python\n{code}\n```" in text
+
+
+def test_a_table_drawn_askew_is_kept_as_it_was_typed():
+    text = read("before\n\n+---+---+\n| a | 가 |\n+---+---+\n\nafter\n", "rst").text
+    assert text == "before\n\n```\n+---+---+\n| a | 가 |\n+---+---+\n```\n\nafter\n"
+
+
+def wide(text: str) -> int:
+    return sum(character >= "가" for character in text)
+
+
+@FEW
+@given(
+    st.lists(st.tuples(st.sampled_from(["customer", "agent"]), WORD), min_size=1, max_size=6),
+    st.booleans(),
+    st.randoms(),
+    st.sampled_from(["csv", "jsonl", "json"]),
+)
+def test_a_dialogue_comes_back_from_any_export_in_its_order(said, timed, random, form):
+    turns = [("customer", "hello"), *said]
+    rows = [
+        {"ticket_id": "1", "role": role, "content": f"{word} {place}", "created_at": f"2026-01-01T00:{place:02}:00"}
+        for place, (role, word) in enumerate(turns)
+    ]
+    if timed:
+        random.shuffle(rows)
+    else:
+        rows = [{**row, "created_at": ""} for row in rows]
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, f"export.{form}")
+        if form == "csv":
+            with path.open("w", newline="") as file:
+                writer = csv.DictWriter(file, rows[0])
+                writer.writeheader()
+                writer.writerows(rows)
+        else:
+            path.write_text("\n".join(map(json.dumps, rows)) if form == "jsonl" else json.dumps({"all": rows}))
+        declared = Source(id="mine", license="MIT", owner="me", location=folder, kind="ticket")
+        [found] = read_tickets(File(path, path.name, datetime.now(UTC)), declared, Ingest())
+    assert isinstance(found, dict)
+    spoken = [(message["role"], part) for message in found["messages"] for part in message["content"].split("\n\n")]
+    roles = {"customer": "user", "agent": "assistant"}
+    assert spoken == [(roles[role], f"{word} {place}") for place, (role, word) in enumerate(turns)]
 
 
 def pdf(*parts) -> str:

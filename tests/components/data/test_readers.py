@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from dulwich import porcelain
+from dulwich.objects import Blob
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -71,6 +72,21 @@ def test_a_repository_gives_what_is_committed_and_says_which_commit(read, tmp_pa
     assert fingerprint([source(f"git:{folder}")]) != before
     with pytest.raises(UsageError, match="is no git repository"):
         read(source(f"git:{tmp_path / 'nowhere'}"))
+
+
+def test_an_object_that_is_damaged_costs_no_other(read, tmp_path):
+    repository = porcelain.init(tmp_path)
+    for name in ("a.md", "b.md"):
+        (tmp_path / name).write_text(f"# {name}")
+    porcelain.add(repository, paths=[str(tmp_path / "a.md"), str(tmp_path / "b.md")])
+    porcelain.commit(repository, message=b"x", author=b"a <a@b>", committer=b"a <a@b>")
+    sha = Blob.from_string(b"# a.md").id.decode()
+    damaged = tmp_path / ".git" / "objects" / sha[:2] / sha[2:]
+    damaged.chmod(0o644)
+    damaged.write_bytes(b"nothing of the kind")
+    rows, aside = read(source(f"git:{tmp_path}"))
+    assert [row["url"] for row in rows] == ["b.md"]
+    assert [(row["what"], row["reason"]) for row in aside] == [("a.md", "unreadable")]
 
 
 def test_a_bucket_is_read_like_a_folder(read, cloud, tmp_path, document):
@@ -159,8 +175,42 @@ def test_a_mailbox_that_is_none_or_has_an_endless_line_is_set_aside(read, box):
     (box / "wide.mbox").write_bytes(b"From a\nSubject: x\n\n" + b"x" * 9_000 + b"\n")
     (box / "odd.mbox").write_bytes(b"From a\nContent-Type: text/plain; charset=\xff\xfe\nSubject: \xff\n\nWords\xff.\n")
     rows, aside = read(source(box), max_record_bytes=5_000)
-    assert len(rows) == 4
-    assert {row["what"]: row["reason"] for row in aside} == {"none.mbox": "malformed", "wide.mbox": "too_large"}
+    assert len(rows) == 3
+    assert {row["what"]: row["reason"] for row in aside} == {
+        "none.mbox": "malformed",
+        "odd.mbox": "malformed",
+        "wide.mbox": "too_large",
+    }
+
+
+def mailed(name: str, *mails: bytes) -> bytes:
+    return b"".join(b"From a\nSubject: %s\n%s\n\n" % (name.encode(), mail) for mail in mails)
+
+
+def test_a_mail_that_breaks_the_rules_costs_no_other_and_none_of_its_words_are_made_up(read, tmp_path):
+    fine = b"From: k@x\n\nfine words"
+    bad = {
+        "its text is broken base64": b"Content-Transfer-Encoding: base64\n\nabcde",
+        "its text is not in the encoding that it states": b"Content-Type: text/plain; charset=utf-8\n\nGr\xf6\xdfe",
+        "a header of more than 2,000 bytes": b"From: " + b"a@b," * 20_000 + b"\n\nhi",
+        "its HTML is nested too deeply": b"Content-Type: text/html\n\n" + b"<div>" * 9_000 + b"words",
+        "its parts break the rules of MIME": b"".join(
+            b"Content-Type: multipart/mixed; boundary=x%d\n\n--x%d\n" % (depth, depth) for depth in range(1_000)
+        ),
+    }
+    for number, mail in enumerate(bad.values()):
+        (tmp_path / f"{number}.mbox").write_bytes(mailed("x", mail) + mailed("y", fine))
+    (tmp_path / "odd.mbox").write_bytes(
+        mailed("half", b"Content-Type: text/plain; charset=unicode_escape\n\n\\ud800 words")
+        + mailed("page", b"Content-Type: text/html\n\n<![ <p>one</p></script></style> two")
+        + mailed("name", b"From: =?\xfftf-8?b?7ZWc?= <h@x>\n\nthree")
+        + mailed("comments", b"From: " + b"(" * 1_900 + b"\n\nfour")
+        + mailed("korean", "Content-Type: text/plain; charset=euc-kr\n\n물레방아 뷁".encode("cp949"))
+    )
+    rows, aside = read(source(tmp_path))
+    assert [(row["reason"], row["detail"]) for row in aside] == [("malformed", f"mail 1: {why}") for why in bad]
+    said = [row["text"].rpartition("##")[2].partition("\n\n")[2].strip() for row in rows]
+    assert said == ["fine words"] * len(bad) + ["\\ud800 words", "one two", "three", "four", "물레방아 뷁"]
 
 
 def test_tickets_of_a_table_become_dialogues_in_the_order_of_their_times(read, tmp_path):
@@ -215,6 +265,39 @@ def test_tickets_of_json_have_their_own_names_for_things(read, tmp_path):
     ]
 
 
+def test_a_wrong_turn_costs_its_ticket_and_what_an_export_repeats_or_leaves_empty_is_counted(read, tmp_path):
+    turns = [
+        {"ticket_id": "a", "role": "user", "content": "q", "created_at": "2026-01-01T00:00:00"},
+        {"ticket_id": "a", "role": "agent", "content": None, "created_at": "2026-01-01T00:00:30"},
+        {"ticket_id": "a", "role": "agent", "content": "yes", "created_at": "2026-01-01T00:01:00"},
+        {"ticket_id": "a", "role": "user", "content": "q", "created_at": "2026-01-01T00:00:00"},
+        {"ticket_id": "half \ud800", "role": "user", "content": "x"},
+        {"ticket_id": "b", "role": "user", "content": "half \udfff"},
+        {"ticket_id": "c", "role": "user", "content": "x", "created_at": 1e99},
+        {"ticket_id": "d", "role": "user", "content": "later"},
+    ]
+    lines = [json.dumps(turn) for turn in turns]
+    (tmp_path / "a.jsonl").write_text("\n".join([*lines[:2], "{broken", "[" * 99_999, *lines[2:]]))
+    (tmp_path / "b.csv").write_text("ticket_id,role,content\n1,user,one, two\n2,user,three\n")
+    (tmp_path / "c.csv").write_text('ticket_id,role,content\n1,user,"not closed\n2,user,three\n')
+    (tmp_path / "d.csv").write_text("ticket_id,role,content\n1,user," + "x" * 200_000 + "\n")
+    rows, aside = read(source(tmp_path, kind="ticket"))
+    found = {row["url"]: row for row in rows}
+    assert list(found) == ["a.jsonl#a", "a.jsonl#d", "b.csv#2", "d.csv#1"]
+    assert [message["content"] for message in found["a.jsonl#a"]["messages"]] == ["q", "yes"]
+    counted = {name: found["a.jsonl#a"]["metadata"].get(name) for name in ("turns", "turns_empty", "turns_repeated")}
+    assert counted == {"turns": "2", "turns_empty": "1", "turns_repeated": "1"}
+    assert [(row["what"], row["detail"]) for row in aside] == [
+        ("a.jsonl", "record 3: it is not JSON"),
+        ("a.jsonl", "record 4: it is not JSON"),
+        ("a.jsonl", "record 7: half of a surrogate pair in its name"),
+        ("a.jsonl", "the ticket of record 8: half of a surrogate pair, which no text holds"),
+        ("a.jsonl", "the ticket of record 9: created_at: is no ISO 8601 time and no number of seconds"),
+        ("b.csv", "record 1: it has more cells than the head"),
+        ("c.csv", "it breaks off"),
+    ]
+
+
 @settings(deadline=None)
 @given(
     st.lists(st.tuples(st.sampled_from(["user", "assistant", "system"]), st.integers(0, 99)), min_size=1), st.randoms()
@@ -229,7 +312,7 @@ def test_timed_turns_come_in_order_whatever_order_the_export_has(said, random):
         with pytest.raises(TicketError, match="no user"):
             order_turns(shuffled)
         return
-    messages, _ = order_turns(shuffled)
+    messages = order_turns(shuffled).messages
     spoken = [part for message in messages for part in message["content"].split("\n\n")]
     times = {f"{place}": time for place, (_, time) in enumerate(said)}
     assert sorted(spoken) == sorted(times)
@@ -245,16 +328,25 @@ def test_logs_are_cut_by_time_and_a_line_without_one_belongs_to_the_line_before(
     (tmp_path / "web.log").write_text('1.2.3.4 - - [01/Jan/2026:10:00:00 +0900] "GET /"\n')
     (tmp_path / "sys.log").write_text("Jan  1 10:00:00 host sshd: hi\n")
     (tmp_path / "plain.log").write_text("no time\nat all\n")
+    (tmp_path / "wide.log").write_bytes("2026-01-01 10:00:00 on\n".encode("utf-16"))
+    (tmp_path / "early.log").write_text("0001-01-01T00:00:00+05:00 before the first day\n")
     os.utime(tmp_path / "sys.log", (1_767_225_600, 1_767_225_600))
     rows, aside = read(source(tmp_path))
     found = {row["url"]: row for row in rows}
-    assert list(found) == ["app.log#L1-4", "app.log#L5-5", "plain.log#L1-2", "sys.log#L1-1", "web.log#L1-1"]
+    assert list(found) == [
+        "app.log#L1-4",
+        "app.log#L5-5",
+        "early.log#L1-1",
+        "plain.log#L1-2",
+        "sys.log#L1-1",
+        "web.log#L1-1",
+    ]
     assert found["app.log#L1-4"]["text"].splitlines()[1:3] == ["Traceback:", "  File x"]
     assert found["app.log#L1-4"]["metadata"]["to"] == "2026-01-01T10:05:00+00:00"
     assert found["web.log#L1-1"]["metadata"]["from"] == "2026-01-01T01:00:00+00:00"
     assert found["sys.log#L1-1"]["metadata"]["from"] == "2026-01-01T10:00:00+00:00"
     assert {row["kind"] for row in rows} == {"log"}
-    assert aside == []
+    assert [(row["what"], row["detail"]) for row in aside] == [("wide.log", "it is in UTF-16; convert it to UTF-8")]
 
 
 def test_logs_with_sessions_are_cut_by_session_and_hold_a_bounded_number_of_lines(read, tmp_path):

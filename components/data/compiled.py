@@ -1,0 +1,30 @@
+"""Compiled loops over the bytes of Arrow text columns, for what would be too slow on Python strings."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numba
+import numpy as np
+import pyarrow as pa
+
+BYTES = numba.types.Array(numba.uint8, 1, "C", readonly=True)
+OFFSETS = numba.types.Array(numba.int64, 1, "C", readonly=True)
+
+
+def compiled(signature: Any) -> Callable[[Callable[..., Any]], Any]:
+    """Compile for one signature at import, and cache the machine code where the folder can be written."""
+
+    def compile_(function: Callable[..., Any]) -> Any:
+        try:
+            return numba.njit(signature, cache=True, nogil=True)(function)
+        except RuntimeError:  # A read-only container has no place for a cache.
+            return numba.njit(signature, nogil=True)(function)
+
+    return compile_
+
+
+def content(text: pa.Array) -> tuple[np.ndarray, np.ndarray]:
+    """Give the UTF-8 bytes of a column of large strings, and where each text begins in them, and the end."""
+    _, offsets, data = text.buffers()
+    bounds = np.frombuffer(offsets, np.int64)[text.offset : text.offset + len(text) + 1]
+    return np.frombuffer(data if data is not None else b"", np.uint8), bounds

@@ -1,0 +1,138 @@
+"""Masking against Presidio's rules, on the same labelled sentences in the same run.
+
+Presidio is not among the project's dependencies; it goes into the environment by hand, with nothing else changed:
+
+    .venv/bin/pip install -c constraints.txt presidio-analyzer==2.2.366
+    .venv/bin/pytest -m benchmark tests/benchmarks/test_mask.py
+
+Only its recognisers with patterns run: the fastest that it can be, without a language model. Korean ones, which are off
+by default, are on. A finding counts when it covers half of what is labelled, which is kinder than both ends' agreeing:
+Presidio's ends are often one sign off.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from components.data.mask.patterns import find, find_each
+from tests.benchmarks.judging import Score, Span, judge
+from tests.benchmarks.labelled import RULES, Language, Sentence, Split, sentences
+
+COUNT = 1_000
+"""Sentences of each language."""
+KINDS = {
+    "EMAIL_ADDRESS": "email",
+    "PHONE_NUMBER": "phone",
+    "KR_RRN": "resident_number",
+    "KR_FRN": "resident_number",
+    "KR_BRN": "business_number",
+    "KR_DRIVER_LICENSE": "driving_licence",
+    "KR_PASSPORT": "passport",
+    "US_PASSPORT": "passport",
+    "US_BANK_NUMBER": "bank_account",
+    "IBAN_CODE": "bank_account",
+    "CREDIT_CARD": "card",
+    "IP_ADDRESS": "ip",
+}
+DOCUMENTS = 300
+LANGUAGES: tuple[Language, ...] = ("en", "ko")
+
+
+def spans_of(found: Sequence[Any]) -> list[list[Span]]:
+    return [[(one.start, one.end, one.kind) for one in findings] for findings in found]
+
+
+def presidio(language: Language) -> Callable[[str], list[Span]]:
+    recognisers = pytest.importorskip("presidio_analyzer.predefined_recognizers", reason="see this file's first lines")
+    names = [
+        "EmailRecognizer", "PhoneRecognizer", "CreditCardRecognizer", "IbanRecognizer", "IpRecognizer",
+        "UsBankRecognizer", "UsPassportRecognizer", "KrRrnRecognizer", "KrFrnRecognizer", "KrBrnRecognizer",
+        "KrDriverLicenseRecognizer", "KrPassportRecognizer",
+    ]  # fmt: skip
+    chosen = [getattr(recognisers, name)(supported_language=language) for name in names if name != "PhoneRecognizer"]
+    chosen.append(recognisers.PhoneRecognizer(supported_language=language, supported_regions=("US", "GB", "KR", "DE")))
+
+    def analyse(text: str) -> list[Span]:
+        results = [
+            result
+            for one in chosen
+            for result in one.analyze(text, one.supported_entities, None)
+            if result.score >= 0.4 and result.entity_type in KINDS
+        ]
+        kept: list[Any] = []
+        for result in sorted(results, key=lambda result: (-result.score, result.start - result.end)):
+            if all(result.end <= other.start or result.start >= other.end for other in kept):
+                kept.append(result)
+        return [(result.start, result.end, KINDS[result.entity_type]) for result in kept]
+
+    return analyse
+
+
+def timed(work: Callable[[], Any]) -> tuple[Any, float]:
+    work()
+    began = time.process_time()
+    return work(), time.process_time() - began
+
+
+def table(title: str, ours: Score, theirs: Score) -> None:
+    print(f"\n{title}\n| kind | labelled | P | R | F1 | Presidio P | R | F1 |\n|---|--:|--:|--:|--:|--:|--:|--:|")
+    for kind in (*RULES, ""):
+        kinds = (kind,) if kind else tuple(RULES)
+        labelled = sum(ours.right[one] + ours.missed[one] for one in kinds)
+        figures = [
+            f"{value:.3f}" if value == value else "–"
+            for score in (ours, theirs)
+            for value in (score.precision(*kinds), score.recall(*kinds), score.f1(*kinds))
+        ]
+        print(f"| {kind or '**all**'} | {labelled:,} | {' | '.join(figures)} |")
+
+
+def documents() -> list[str]:
+    """Descriptions and documentation of the installed packages, whole."""
+    site = Path(np.__file__).parents[1]
+    paths = sorted(path for end in ("*.md", "*.rst", "METADATA") for path in site.rglob(end))
+    texts = (path.read_text("utf-8", errors="ignore") for path in paths)
+    return [text for text in texts if 1_000 < len(text) < 100_000][:DOCUMENTS]
+
+
+@pytest.mark.benchmark
+def test_speed_on_documents(capsys: pytest.CaptureFixture[str]) -> None:
+    analyse, texts = presidio("en"), documents()
+    megabytes = sum(len(text.encode()) for text in texts) / 1e6
+    _, single = timed(lambda: [list(find(text, RULES)) for text in texts])  # type: ignore[arg-type]
+    _, peer = timed(lambda: [analyse(text) for text in texts])
+    with capsys.disabled():
+        print(
+            f"\n{len(texts)} documents, {megabytes:.1f} MB, one core: {megabytes / single:.1f} MB/s, "
+            f"{len(texts) / single:,.0f} documents a second; Presidio's rules {megabytes / peer:.2f} MB/s, "
+            f"{len(texts) / peer:,.0f}: {peer / single:.0f} times as many"
+        )
+    assert peer > single
+
+
+@pytest.mark.benchmark
+@pytest.mark.parametrize("split", ["test", "fresh"])
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_rules_against_presidio(language: Language, split: Split, capsys: pytest.CaptureFixture[str]) -> None:
+    analyse = presidio(language)
+    labelled: list[Sentence] = sentences(split, language, COUNT)
+    texts = [sentence.text for sentence in labelled]
+    ours, single = timed(lambda: [list(find(text, RULES, keep_examples=False)) for text in texts])  # type: ignore[arg-type]
+    _, batched = timed(lambda: find_each(texts, RULES, keep_examples=False))  # type: ignore[arg-type]
+    theirs, peer = timed(lambda: [analyse(text) for text in texts])
+    with capsys.disabled():
+        mine = judge(labelled, spans_of(ours), RULES, partly=True)
+        table(f"{language}, {split}, {COUNT:,} sentences", mine, judge(labelled, theirs, RULES, partly=True))
+        exact = judge(labelled, spans_of(ours), RULES)
+        print(f"with both ends exact: F1 {exact.f1():.3f}")
+        print(
+            f"{COUNT / batched:,.0f} sentences a second in batches, {COUNT / single:,.0f} one by one, "
+            f"Presidio {COUNT / peer:,.0f}: {peer / batched:.0f} and {peer / single:.0f} times as many"
+        )
+        for line in mine.errors[:40]:
+            print("  ", line)
+    assert mine.f1() > 0.9 and peer > batched
