@@ -8,9 +8,9 @@ import atexit
 import datetime
 import re
 import resource
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cache
-from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 
 from components.common.documents import CONFIDENTIALITY, KINDS, PII, SCHEMA, SCHEMA_VERSION
 from components.common.errors import UsageError
-from components.data.child import Child, Died, begin
+from components.data.child import Child, Died, Line, begin
 from components.data.ingest.files import File, Skipped, Unread, skipped_record
 from components.data.ingest.options import Ingest
 from components.data.jsonl import FIELDS, LineError, LineTooLong, as_document, file_record
@@ -31,6 +31,8 @@ BATCH_ROWS = 1_024
 """What is decoded at once, as far as the file's footer tells."""
 ROWS_PER_BYTE = 100
 """Rows above which a file says the same thing over and over: a million rows in ten kilobytes."""
+_TIMES = [field.name for field in SCHEMA if pa.types.is_timestamp(field.type)]
+_UNREAD = {reason.value: reason for reason in Unread}
 _ID = re.compile(r"[0-9a-f]{64}")
 
 
@@ -43,11 +45,17 @@ def read_parquet(file: File, source: Source, options: Ingest) -> Iterator[dict[s
     child = _child()
     finished = False
     try:
-        child.ask((file, source, options))
-        while (answer := child.hear()) is not None:
-            if isinstance(answer, UsageError):
-                raise answer
-            yield from answer
+        child.ask(
+            {
+                "file": {**vars(file), "path": str(file.path), "modified": file.modified.isoformat()},
+                "source": source.model_dump(mode="json", by_alias=True),
+                "options": options.model_dump(mode="json", by_alias=True),
+            }
+        )
+        while isinstance(answer := child.hear(), list):
+            yield from map(_heard, answer)
+        if answer is not None:
+            raise UsageError(answer)
         finished = True
     except Died as death:
         finished = True
@@ -55,6 +63,17 @@ def read_parquet(file: File, source: Source, options: Ingest) -> Iterator[dict[s
     finally:
         if not finished:
             child.stop()
+
+
+def _heard(item: dict[str, Any]) -> dict[str, Any] | Skipped:
+    """Make of what came down the line what was sent."""
+    if "id" not in item:
+        return Skipped(**{**item, "reason": _UNREAD[item["reason"]]})
+    return {**item, **_times(item, datetime.datetime.fromisoformat)}
+
+
+def _times(document: dict[str, Any], change: Callable[[Any], Any]) -> dict[str, Any]:
+    return {name: change(document[name]) for name in _TIMES if document[name] is not None}
 
 
 @cache
@@ -194,7 +213,7 @@ def _as_written(row: dict[str, Any], where: str, file: File, source: Source) -> 
     return row
 
 
-def serve(line: Connection) -> None:
+def serve(line: Line) -> None:
     """Answer each file with lists of what is found in it, and None at its end, until the line closes."""
     pa.set_memory_pool(pa.system_memory_pool())
     pa.set_cpu_count(1)
@@ -203,14 +222,20 @@ def serve(line: Connection) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     while True:
         try:
-            file, source, options = line.recv()
+            asked = line.receive()
         except (EOFError, ConnectionError):
             return
+        named = asked["file"]
+        modified = datetime.datetime.fromisoformat(named["modified"])
+        file = File(**{**named, "path": Path(named["path"]), "modified": modified})
+        source, options = Source.model_validate(asked["source"]), Ingest.model_validate(asked["options"])
         held: list[Any] = []
         size = 0
         try:
             for found in scan(file, source, options):
-                held.append(found)
+                held.append(
+                    found if isinstance(found, Skipped) else {**found, **_times(found, datetime.datetime.isoformat)}
+                )
                 size += 200 if isinstance(found, Skipped) else len(found["text"])
                 if size > BATCH_BYTES // 8 or len(held) >= BATCH_ROWS:
                     line.send(held)
@@ -219,7 +244,7 @@ def serve(line: Connection) -> None:
             line.send(None)
         except UsageError as error:
             line.send(held)
-            line.send(error)
+            line.send(str(error))
 
 
 if __name__ == "__main__":

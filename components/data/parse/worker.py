@@ -6,13 +6,12 @@ is, so the same document meets the same fate on every run.
 
 import resource
 import signal
-from multiprocessing.connection import Connection
 from types import TracebackType
 from typing import Self
 
-from components.data.child import Child, Died, begin
+from components.data.child import Child, Died, Line, begin
 from components.data.parse.options import Parse
-from components.data.parse.parsed import Parsed, ParseError, Unparsed
+from components.data.parse.parsed import Parsed, ParseError, Symbol, Unparsed
 
 REASONS = {reason.value: reason for reason in Unparsed}
 PATIENCE = 10
@@ -48,9 +47,9 @@ class Worker:
             answer = self._child.hear(self._options.cpu_seconds * PATIENCE)
         except Died as death:
             raise self._why(death.code) from death
-        if isinstance(answer, Parsed):
-            return answer
-        reason, detail = answer
+        if "text" in answer:
+            return Parsed(**{**answer, "symbols": tuple(Symbol(**symbol) for symbol in answer["symbols"])})
+        reason, detail = answer["reason"], answer["detail"]
         if reason == Unparsed.MEMORY:
             self._child.stop()
         raise ParseError(detail, REASONS[reason])
@@ -64,7 +63,7 @@ class Worker:
         return ParseError(name, Unparsed.MEMORY if code == -signal.SIGKILL else Unparsed.CRASHED)
 
 
-def serve(line: Connection, options: Parse) -> None:
+def serve(line: Line, options: Parse) -> None:
     """Answer each text with what it is when parsed, or with the reason and detail why not, until the line closes."""
     from components.data.parse.formats import parse
 
@@ -73,23 +72,27 @@ def serve(line: Connection, options: Parse) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     while True:
         try:
-            text, form, language = line.recv()
+            text, form, language = line.receive()
         except (EOFError, ConnectionError):
             return
-        answer: Parsed | tuple[str, str]
+        answer: Parsed | dict[str, str]
         signal.setitimer(signal.ITIMER_PROF, options.cpu_seconds)
         try:
             answer = parse(text, form, options, language)
         except ParseError as error:
-            answer = error.reason.value, str(error)
+            answer = _refused(error.reason, str(error))
         except MemoryError:
-            answer = Unparsed.MEMORY.value, f"more than {options.memory_mib} MiB"
+            answer = _refused(Unparsed.MEMORY, f"more than {options.memory_mib} MiB")
         except RecursionError:
-            answer = Unparsed.MALFORMED.value, "it is nested too deeply"
+            answer = _refused(Unparsed.MALFORMED, "it is nested too deeply")
         except Exception as error:  # whatever a parser of somebody else's format raises; its words may quote the text
-            answer = Unparsed.MALFORMED.value, type(error).__name__
+            answer = _refused(Unparsed.MALFORMED, type(error).__name__)
         signal.setitimer(signal.ITIMER_PROF, 0)
         line.send(answer)
+
+
+def _refused(reason: Unparsed, detail: str) -> dict[str, str]:
+    return {"reason": reason.value, "detail": detail}
 
 
 if __name__ == "__main__":
