@@ -13,6 +13,12 @@ from components.common.errors import UsageError
 from components.common.options import Options, describe_validation, read_yaml
 from components.common.parameters import refuse_rewritten
 
+KEYSET, KMS = "keyset", "gcp-kms://"
+"""What `encryption` may name: a keyset among the keys, or a key in Cloud KMS by its URI."""
+
+_KEY = r"projects/[^/\s]+/locations/[^/\s]+/keyRings/[^/\s]+/cryptoKeys/[^/\s]+"
+"""A key in Cloud KMS, by its resource name."""
+
 ENVIRONMENTS = Path(__file__).parents[2] / "pipelines" / "environments"
 
 
@@ -141,6 +147,12 @@ class Environment(Options):
         description="Folder of the other keys; empty means the folder of `signing_key`. `subjects/subjects.key` names "
         "people and what was erased, `erasure/erasure.pem` opens sealed requests; on a laptop made on first use.",
     )
+    encryption: str = Field(
+        "",
+        pattern=f"^(|{KEYSET}|{KMS}{_KEY})$",
+        description="What seals all that is derived from documents: nothing, `keyset` (`encryption/keyset.json` in the "
+        "folder of keys), or `gcp-kms://projects/…/locations/…/keyRings/…/cryptoKeys/…`.",
+    )
     release: str = Field("", description="The release that runs here, a folder of pipelines/releases; set by promote.")
     recipe: str = Field("default", description="Recipe of runs that name none.")
     overrides: list[str] = Field([], description="`key=value` changes to every recipe here: thresholds, sizes.")
@@ -167,7 +179,9 @@ class Environment(Options):
 
         Another gateway, port or pool so leaves its cache as it is.
         """
-        return self.model_dump(mode="json", include={"name", "home", "store", "tracking", "signing_key", "keys"})
+        return self.model_dump(
+            mode="json", include={"name", "home", "store", "tracking", "signing_key", "keys", "encryption"}
+        )
 
 
 def environment_file(name: str) -> Path:
