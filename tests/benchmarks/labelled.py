@@ -9,7 +9,9 @@ rules, in one go, and that nothing was changed for; its lexicons are those of `t
 import base64
 import hashlib
 import random
+import re
 import string
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
@@ -58,22 +60,39 @@ def sentences(split: Split, language: Language, count: int, seed: int = 0) -> li
     made = []
     for number in range(count):
         templates = negative if number % 2 else positive
-        made.append(_fill(templates[number // 2 % len(templates)], words))
+        made.append(fill(templates[number // 2 % len(templates)], words.make, language))
     return made
 
 
-def _fill(template: str, words: "_Words") -> Sentence:
-    """Put values into a template; `{kind}` is personal data, `{=form}` looks like it or is neutral."""
+def fill(template: str, make: Callable[[str, str], str], language: Language) -> Sentence:
+    """Put values into a template: `{kind}` and `{kind:form}` are personal data, `{=form}` looks like it or is neutral.
+
+    A Korean particle behind a value is written in both forms, `<은/는>`: behind a final consonant, behind none.
+
+    Args:
+        template: A sentence with slots.
+        make: From a slot's name and form to a value.
+        language: Language of the template.
+    """
     text, spans = "", []
     for literal, name, form, _ in string.Formatter().parse(template):
-        text += literal.removeprefix(".") if text.endswith(".") else literal
+        text += _agree(text, literal.removeprefix(".") if text.endswith(".") else literal)
         if name is None:
             continue
-        value = words.make(name.removeprefix("="), form or "")
+        value = make(name, form or "")
         if not name.startswith("="):
             spans.append((len(text), len(text) + len(value.rstrip(".")), name))
         text += value
-    return Sentence(text, words.language, tuple(spans))
+    return Sentence(text, language, tuple(spans))
+
+
+def _agree(before: str, literal: str) -> str:
+    """Choose the particle that fits the syllable before it."""
+    if not (choice := re.match(r"<(\w+)/(\w+)>", literal)):
+        return literal
+    final = (ord(before[-1]) - ord("가")) % 28
+    closed = final != 0 and not (final == 8 and choice[2] == "로")  # 서울로
+    return choice[1 if closed else 2] + literal[choice.end() :]
 
 
 class _Words:
@@ -83,7 +102,7 @@ class _Words:
         self.chance, self.split, self.language = chance, split, language
 
     def make(self, name: str, form: str) -> str:
-        return str(getattr(self, f"_{name}")(*([form] if form else [])))
+        return str(getattr(self, f"_{name.removeprefix('=')}")(*([form] if form else [])))
 
     def _pick(self, lexicon: str) -> str:
         split = "dev" if self.split == "dev" else "test"

@@ -20,13 +20,19 @@ _PROVINCE = (
 _DISTRICT = "[가-힣]{1,4}[시군구]"
 _TOWN = "(?:[가-힣]{1,4}[읍면] )?"
 _HOUSE = " ?(?:지하 ?)?[0-9]{1,4}(?:-[0-9]{1,4})?"
-_ROAD = f"[가-힣0-9.]{{1,9}}[로길](?: ?[0-9]{{1,3}}번?[가-힣]?길)?{_HOUSE}"
-_LOT = "[가-힣]{1,5}[0-9]?[동리가] ?(?:산 ?)?[0-9]{1,4}(?:-[0-9]{1,4})?(?: ?번지)?"
+_ROAD = f"[가-힣0-9.]{{1,9}}(?:로|길|거리)(?: ?[0-9]{{1,3}}번?[가-힣]?길)?{_HOUSE}"
+_LOT = f"[가-힣]{{1,5}}[0-9]{{0,3}}[동리가](?: ?산)?{_HOUSE}(?: ?번지)?"
+_RURAL_LOT = f"[가-힣]{{1,6}}(?:[읍면]|마을)(?: ?산)?{_HOUSE}(?: ?번지)?"
 _UNIT = "(?:지하 ?)?[0-9A-Z]{1,4}[동층호]"
-_FLAT = f"(?:,? (?:[가-힣A-Za-z0-9]{{2,12}} )?{_UNIT}(?:,? ?{_UNIT}){{0,2}})"
+_BUILDING = "[가-힣A-Za-z0-9]{2,12}"
+_NAMED = "[가-힣]{1,8}(?:파트|빌라|마을)"
+_FLAT = f"(?:,? (?:{_BUILDING} )?(?:[가-힣]동 )?{_UNIT}(?:,? ?{_UNIT}){{0,2}}|,? {_NAMED})"
 _NOTE = "(?: ?\\([가-힣0-9, ]{2,30}\\))?"
-_BY_PROVINCE = hangul(f"{_PROVINCE} ?(?:{_DISTRICT} ){{0,2}}{_TOWN}(?:{_ROAD}|{_LOT}){_FLAT}?{_NOTE}")
-_BY_DISTRICT = hangul(f"(?:{_DISTRICT} ){{1,2}}{_TOWN}(?:{_ROAD}|{_LOT}){_FLAT}?{_NOTE}")
+_REST = f"(?:{_NOTE}{_FLAT}|{_NOTE})"
+_BY_PROVINCE = hangul(
+    f"{_PROVINCE} ?(?:(?:{_DISTRICT} ){{0,2}}{_TOWN}(?:{_ROAD}|{_LOT})|(?:{_DISTRICT} ){{1,2}}{_RURAL_LOT}){_REST}"
+)
+_BY_DISTRICT = hangul(f"(?:{_DISTRICT} ){{1,2}}{_TOWN}(?:{_ROAD}|{_LOT}){_REST}")
 _BY_FLAT = hangul(f"{_ROAD},? ?[0-9]{{1,4}}동 ?[0-9]{{1,4}}호{_NOTE}")
 
 _MEASURES = re.compile(
@@ -42,27 +48,49 @@ def _in_known_district(written: str) -> str:
     return plain(written) if written.partition(" ")[0] in DISTRICTS else ""
 
 
-_SUFFIXES = (
-    "Alley|Avenue|Ave|Bend|Boulevard|Blvd|Branch|Bridge|Brook|Bypass|Canyon|Causeway|Center|Centre|Circle|Cir|Close|"
-    "Common|Corner|Course|Court|Ct|Cove|Creek|Crescent|Cres|Crossing|Drive|Dr|Estates?|Expressway|Extension|Fields?|"
-    "Flats?|Forest|Freeway|Gardens?|Gate|Gateway|Glen|Green|Grove|Harbor|Heights|Highway|Hwy|Hills?|Hollow|Island|"
-    "Junction|Knolls?|Lake|Landing|Lane|Ln|Lodge|Loop|Mall|Manor|Meadows?|Mews|Mill|Mount|Mountain|Orchard|Oval|"
-    "Overpass|Park|Parkways?|Pkwy|Pass|Passage|Path|Pike|Pines?|Places?|Pl|Plains?|Plaza|Points?|Port|Prairie|Ranch|Rapids|"
-    "Rest|Ridges?|River|Roads?|Rd|Row|Route|Run|Shores?|Spring|Springs|Spur|Squares?|Sq|Station|Stream|Streets?|St|"
-    "Summit|Terrace|Ter|Trace|Track|Trail|Tunnel|Turnpike|Underpass|Union|Valley|Via|View|Village|Ville|Vista|Walks?|"
-    "Wall|Ways?|Wells?"
-)
-"""What streets are called, by Publication 28 of the United States Postal Service; in Britain they are among them."""
+_SUFFIXES = """
+    Alley Aly Anex Anx Arcade Arc Avenue Ave Bayou Byu Beach Bch Bend Bnd Bluff Blf Bluffs Blfs Bottom Btm Boulevard
+    Blvd Branch Br Bridge Brg Brook Brk Brooks Brks Burg Bg Burgs Bgs Bypass Byp Camp Cp Canyon Cyn Cape Cpe
+    Causeway Cswy Center Ctr Centers Ctrs Circle Cir Circles Cirs Cliff Clf Cliffs Clfs Club Clb Common Cmn Commons
+    Cmns Corner Cor Corners Cors Course Crse Court Ct Courts Cts Cove Cv Coves Cvs Creek Crk Crescent Cres Crest
+    Crst Crossing Xing Crossroad Xrd Crossroads Xrds Curve Curv Dale Dl Dam Dm Divide Dv Drive Dr Drives Drs Estate
+    Est Estates Ests Expressway Expy Extension Ext Extensions Exts Fall Falls Fls Ferry Fry Field Fld Fields Flds
+    Flat Flt Flats Flts Ford Frd Fords Frds Forest Frst Forge Frg Forges Frgs Fork Frk Forks Frks Fort Ft Freeway
+    Fwy Garden Gdn Gardens Gdns Gateway Gtwy Glen Gln Glens Glns Green Grn Greens Grns Grove Grv Groves Grvs Harbor
+    Hbr Harbors Hbrs Haven Hvn Heights Hts Highway Hwy Hill Hl Hills Hls Hollow Holw Inlet Inlt Island Islands Iss
+    Isle Junction Jct Junctions Jcts Key Ky Keys Kys Knoll Knl Knolls Knls Lake Lk Lakes Lks Land Landing Lndg Lane
+    Ln Light Lgt Lights Lgts Loaf Lf Lock Lck Locks Lcks Lodge Ldg Loop Mall Manor Mnr Manors Mnrs Meadow Mdw
+    Meadows Mdws Mews Mill Ml Mills Mls Mission Msn Motorway Mtwy Mount Mt Mountain Mtn Mountains Mtns Neck Nck
+    Orchard Orch Oval Overpass Opas Park Parks Parkway Pkwy Parkways Pkwys Pass Passage Psge Path Pike Pine Pne
+    Pines Pnes Place Pl Plain Pln Plains Plns Plaza Plz Point Pt Points Pts Port Prt Ports Prts Prairie Pr Radial
+    Radl Ramp Ranch Rnch Rapid Rpd Rapids Rpds Rest Rst Ridge Rdg Ridges Rdgs River Riv Road Rd Roads Rds Route Rte
+    Row Rue Run Shoal Shl Shoals Shls Shore Shr Shores Shrs Skyway Skwy Spring Spg Springs Spgs Spur Spurs Square Sq
+    Squares Sqs Station Sta Stravenue Stra Stream Strm Street St Streets Sts Summit Smt Terrace Ter Throughway Trwy
+    Trace Trce Track Trak Trafficway Trfy Trail Trl Trailer Trlr Tunnel Tunl Turnpike Tpke Underpass Upas Union Un
+    Unions Uns Valley Vly Valleys Vlys Viaduct Via View Vw Views Vws Village Vlg Villages Vlgs Ville Vl Vista Vis
+    Walk Walks Wall Way Ways Well Wl Wells Wls
+    Close Gate Centre Harbour Quay Yard
+"""
+"""What streets are called, and its abbreviation: appendix C1 of Publication 28 of the United States Postal Service,
+without `Is` for Island, which is a word; the last line is British."""
 
-_STREET = (
-    rb"[0-9]{1,6}[A-Za-z]?(?:-[0-9]{1,4})? (?:(?:[NSEW]|North|South|East|West)\.? )?"
-    rb"(?:[A-Z][A-Za-z']{1,15} |[0-9]{1,3}(?:st|nd|rd|th) ){1,3}(?:" + _SUFFIXES.encode() + rb")\b"
+_NUMBER = rb"[0-9]{1,6}[A-Za-z]?(?:-[0-9]{1,4})? "
+_NAME = (
+    rb"(?:(?:[NSEW]|North|South|East|West)\.? )?(?:[A-Z][A-Za-z']{1,15} |[0-9]{1,3}(?:st|nd|rd|th) ){1,3}(?:"
+    + "|".join(_SUFFIXES.split()).encode()
+    + rb")\b"
 )
-_ENGLISH = (
-    _STREET
-    + rb"(?:\.?,? (?:Apt|Apartment|Suite|Ste|Unit|Floor|Fl|Room|Rm|#)\.? ?[0-9A-Z-]{1,6})?"
-    + rb"(?:\.?,(?: [A-Z][A-Za-z.]{1,14}){1,3})?"
-    + rb"(?:\.?,? [A-Z]{2} [0-9]{5}(?:-[0-9]{4})?|,? [A-Z]{1,2}[0-9][0-9A-Z]? [0-9][A-Z]{2}|, [A-Z]{2}\b)?"
+_PART = rb"(?:Apt|Apartment|Suite|Ste|Unit|Floor|Fl|Flat|Studio|Room|Rm|#)\.? ?[0-9A-Z-]{1,6}[a-z]?"
+_CODE = rb"(?:[A-Z]{2} [0-9]{5}(?:-[0-9]{4})?|[A-Z]{1,2}[0-9][0-9A-Z]? [0-9][A-Z]{2})"
+_WITH_CODE = (
+    rb"(?:\.?,?\n|\.?, )(?:[A-Z][A-Za-z.'-]{1,19}(?: [A-Z][A-Za-z.'-]{1,19}){0,2}(?:,?\n|,? )){0,2}" + _CODE + rb"\b"
+)
+_WITHOUT_CODE = rb"(?:\.?,(?: [A-Z][A-Za-z.]{1,14}){1,3})?(?:\.?,? " + _CODE + rb"|, [A-Z]{2}\b)?"
+_ENGLISH = _NUMBER + _NAME + rb"(?:\.?,? " + _PART + rb")?(?:" + _WITH_CODE + rb"|" + _WITHOUT_CODE + rb")"
+_PART_FIRST = _PART + rb"(?:, |\n)(?:" + _NUMBER + rb")?" + _NAME + _WITH_CODE
+_MILITARY = (
+    rb"(?:PSC [0-9]{1,5},? Box [0-9]{1,5}|Unit [0-9]{1,5},? Box [0-9]{1,5}|US(?:S|NS|NV|CGC) [A-Z][a-z]{2,15})"
+    rb"(?:,? |,?\n)[ADF]PO,? A[AEP] [0-9]{5}"
 )
 _BOX = rb"P\.? ?O\.? Box [0-9]{1,6}(?:,(?: [A-Z][A-Za-z.]{1,14}){1,3}(?:,? [A-Z]{2} [0-9]{5})?)?"
 _ROMANISED = (
@@ -73,7 +101,7 @@ _ANNOUNCED = re.compile(
     rb"(?i)address|\blives?\b|\bliving\b|located|\bship|deliver|\boffice|\bmail|\bsend|visit|\bat [^.]{0,12}$"
     rb"|reside|\bhome\b|\bmoved to\b|\bfrom $|street:"
 )
-_TAIL = re.compile(rb"\n|,|#|(?:Apt|Apartment|Suite|Ste|Unit)\b| [A-Z]{2} [0-9]{5}")
+_TAIL = re.compile(rb"\n|,|#|(?:Apt|Apartment|Suite|Ste|Unit)\b|[A-Z]{2} [0-9]{5}")
 
 
 def _english(match: re.Match[bytes], shadow: bytes) -> str:
@@ -111,6 +139,8 @@ DETECTORS = (
     Detector("address", _KOREAN, _BY_DISTRICT, _korean, NO_LETTER, _in_known_district),
     Detector("address", rb"0-9\x80-\xff", _BY_FLAT, _korean, NO_LETTER, plain),
     Detector("address", rb"0-9", _ENGLISH, _english, read=plain),
+    Detector("address", rb"AFRSU#", _PART_FIRST, _english, read=plain),
+    Detector("address", rb"PU", _MILITARY, read=plain),
     Detector("address", rb"0-9", _ROMANISED, _english, read=plain),
     Detector("address", rb"P", _BOX, read=plain),
 )

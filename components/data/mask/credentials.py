@@ -63,13 +63,13 @@ _WORDS = (
 _IS = rb"(?:[\"'`]?\s{0,3}(?:=>|:=|[=:])\s{0,3}|,? (?:is|was)(?: now)?:? |[\"'`]? )(?:[bur]?[\"'`])?"
 _KOREAN_WORDS = hangul("(?:비밀번호|비번|암호|토큰|시크릿|(?:인증|접속|비밀|보안|[Aa][Pp][Ii])[ -]?키)")
 _KOREAN_IS = hangul("(?:[가-힣 ]{0,6}|[ \"'`]{0,2}[:=])[ \"'`(]{0,2}")
-_VALUE = rb"(?P<value>[A-Za-z0-9!#$%&*+./:=?@^_~|-]{7,}[A-Za-z0-9!#$%&*+=_~-])"
+_VALUE = rb"(?P<value>[A-Za-z0-9!#$%&()*+./:=?@^_~|-]{7,}[A-Za-z0-9!#$%&*+=^_~-])"
 _URL = rb"://[A-Za-z0-9._%+-]{0,64}:(?P<value>[^\s\x00:/\"'<>{}\[\]\x80-\xff]{5,128})@[A-Za-z0-9\[]"
 _BEARER = rb"(?i:bearer|basic) (?P<value>[A-Za-z0-9._~+/-]{16,}={0,2})"
 
 _PICTURE = re.compile(
-    r"(?i)your|example|change.?me|placeholder|x{4}|dummy|redacted|sample|\*{3}|\.\.\.|insert|12345678|^https?:|^\$|^%|^&|^/"
-    r"|^[a-z_]\w{0,30}(?:\.[a-z_]\w{0,30})+$"  # attribute.of.an.object
+    r"(?i)your|example|change.?me|placeholder|x{4}|dummy|redacted|sample|\*{3}|\.\.\.|insert|12345678|^https?:|^\$[{(]|^\$\w+$|^%\w+%?$|^&\w+;|^/"
+    r"|^[a-z_]\w{0,30}(?:\.[a-z_]\w{0,30})+$|[A-Za-z_]{3}\w*\("  # attribute.of.an.object, call(
 )
 _REGULAR = re.compile(r"(?:[A-Z]?[a-z]*|[A-Z]+)\d{0,3}|\d+")
 _PASSWORD = re.compile(rb"(?i)pass(?:word|wd|phrase)|pwd")

@@ -73,7 +73,7 @@ def value_span(match: re.Match[bytes]) -> tuple[int, int]:
 _SYLLABLES = (
     "가간강개객건경계고광구국군권금급기길남년농대도동드등라로록리릴릿마면명문밀배뱅버번별보부북분불비사산살상새서선"
     "세센속송수스시신안암약업여역예우운울원월위은을읍의이인일입자장전점접제종좌주증지쪽차천청체충층치카크큰키터토통"
-    "특판포표하행허협호화환회"
+    "특판포표하행허협호화환회파트빌거"
 )
 _BYTES = {syllable: 0x81 + place for place, syllable in enumerate(_SYLLABLES)}
 HANGUL = rb"[\x80-\xff]"

@@ -126,10 +126,13 @@ _NORTH_AMERICAN = (
     rb"(?:1[ .-])?(?:\([2-9][0-9]{2}\) ?[2-9][0-9]{2}[ .-]|[2-9][0-9]{2}-[2-9][0-9]{2}-"
     rb"|[2-9][0-9]{2}\.[2-9][0-9]{2}\.)[0-9]{4}" + _EXTENSION
 )
+_BRITISH = rb"(?:\(0[12378][0-9]{1,4}\) ?|0[12378][0-9]{1,4} )[0-9]{3,4} ?[0-9]{2,4}"
+_BRITISH_PLAN = re.compile(rb"02\d \d{8}|0(?:11\d|1\d1|3\d\d|8\d\d) \d{6,7}|0(?:1|7)\d{3} \d{5,6}")
+"""Area codes of the British numbering plan (Ofcom) and how many digits follow."""
 _ANNOUNCED = (
     rb"(?i:(?:tele)?phone|tel|call|cell|mobile|fax|dial|whatsapp|text me|contact|reach)"
-    rb"(?i:[ :.#(,-]|number|no|is|was|at|on|me|us|him|her|them|now|or|my|the){1,24}?"
-    rb"(?P<value>(?:1[ .-]?)?[2-9][0-9]{2} ?[2-9][0-9]{2} ?[0-9]{4}" + _EXTENSION + rb")"
+    rb"(?i:[ :.#(,\"'-]|number|no|is|was|at|on|me|us|him|her|them|now|or|my|the){1,24}?"
+    rb"(?P<value>(?:1[ .-]?)?[2-9][0-9]{2} ?[2-9][0-9]{2} ?[0-9]{4}" + _EXTENSION + rb"|0[12378][0-9]{8,9})"
 )
 
 
@@ -142,7 +145,8 @@ def _whole(match: re.Match[bytes], shadow: bytes) -> bool:
     after = shadow[match.end() : match.end() + 2]
     if match[0].isdigit():
         before = shadow[max(0, match.start() - 2) : match.start()]
-        return not (re.search(rb"[A-Za-z_]$|[0-9][.,-]$", before) or re.match(rb"[0-9A-Za-z_]|[.,][0-9]", after))
+        # A comma is no part of it: groups of thousands are shorter, and rows of values have commas without spaces.
+        return not (re.search(rb"[A-Za-z_]$|[0-9][.-]$", before) or re.match(rb"[0-9A-Za-z_]|\.[0-9]", after))
     return not after[:1].isdigit()
 
 
@@ -175,7 +179,7 @@ def _international(match: re.Match[bytes], shadow: bytes) -> str:
         separators == b"." or set(b".-") <= set(separators) or any(len(group) == 1 for group in groups[2:])
     ):  # +1.2345, 0081-17.98, +1-2-3
         return ""
-    return re.sub(r"^820?|^1(?=\d{10}$)", lambda code: "0" if code[0][0] == "8" else "", digits)
+    return re.sub(r"^(?:82|44)0?|^1(?=\d{10}$)", lambda code: "" if code[0] == "1" else "0", digits)
 
 
 def _north_american(match: re.Match[bytes], shadow: bytes) -> str:
@@ -186,12 +190,19 @@ def _north_american(match: re.Match[bytes], shadow: bytes) -> str:
     return re.sub(rb"[^0-9]", b"", _EXTENDED.sub(b"", match[0])).decode("ascii")[-10:]
 
 
+def _british(match: re.Match[bytes], shadow: bytes) -> str:
+    area, _, rest = match[0].replace(b"(", b"").replace(b")", b" ").partition(b" ")
+    number = area + b" " + rest.replace(b" ", b"")
+    return _digits(match) if _BRITISH_PLAN.fullmatch(number) and _whole(match, shadow) else ""
+
+
 def _announced(match: re.Match[bytes], shadow: bytes) -> str:
     start, end = value_span(match)
     before, after = shadow[start - 1 : start], shadow[end : end + 2]
     if before.isalnum() or re.match(rb"[0-9A-Za-z_]|[.-][0-9]", after):
         return ""
-    return re.sub(rb"[^0-9]", b"", _EXTENDED.sub(b"", value_of(match))).decode("ascii")[-10:]
+    digits = re.sub(rb"[^0-9]", b"", _EXTENDED.sub(b"", value_of(match))).decode("ascii")
+    return digits if digits.startswith("0") else digits[-10:]
 
 
 def _parentheses(number: bytes) -> bool:
@@ -270,7 +281,7 @@ _CARD = (
 )
 _ISSUERS = re.compile(
     r"4(?:\d{12}|\d{15}|\d{18})|(?:5[1-5]\d\d|222[1-9]|22[3-9]\d|2[3-6]\d\d|27[01]\d|2720)\d{12}|3[47]\d{13}"
-    r"|3(?:0[0-5]|[689]\d)\d{11}|35\d{14}|(?:6011|65\d\d|64[4-9]\d)\d{12}|62\d{14,17}|9\d{15}"
+    r"|(?:2131|1800)\d{11}|3(?:0[0-5]|[689]\d)\d{11}|35\d{14}|(?:6011|65\d\d|64[4-9]\d)\d{12}|62\d{14,17}|9\d{15}"
 )
 
 
@@ -349,6 +360,7 @@ _DETECTORS = (
     Detector("phone", rb"0(", _LANDLINE, _landline, divisible=True),
     Detector("phone", rb"0+", _INTERNATIONAL, _international, divisible=True),
     Detector("phone", rb"1-9(", _NORTH_AMERICAN, _north_american),
+    Detector("phone", rb"0(", _BRITISH, _british),
     Detector("phone", rb"CDFMPTWRcdfmptwr", _ANNOUNCED, _announced),
     Detector("ip", rb"0-9", _IPV4, _ipv4),
     Detector("ip", rb"0-9A-Fa-f:", _IPV6, _ipv6),

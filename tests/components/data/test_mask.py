@@ -14,6 +14,7 @@ from components.data.mask.options import Mask
 from components.data.mask.patterns import find, has_business_checksum, has_luhn_checksum, has_resident_checksum
 from components.data.mask.personal import Masker, run
 from pipelines.single import run_single
+from tests.benchmarks.faked import faked
 from tests.benchmarks.judging import judge
 from tests.benchmarks.labelled import RULES, Language, sentences
 
@@ -38,7 +39,16 @@ def mask(text: str, **options) -> str:
         ("12 Angry Men Drive is a film; 학교로 10분", "12 Angry Men Drive is a film; 학교로 10분"),
         ("password: Tiger!482x, password: changeme", "password: [SECRET_1], password: changeme"),
         ("redis://app:s3cr3t-Pa55@cache:6379", "redis://app:[SECRET_1]@cache:6379"),
+        ("배송지는 부산 북구 만덕3거리 12 가람빌라 나동 302호입니다", "배송지는 [ADDRESS_1]입니다"),
+        ("Ship to:\n7 Elm Mdws Apt. 3\nWest Boulder, CO 80301\nby noon", "Ship to:\n[ADDRESS_1]\nby noon"),
+        ("Flat 9, Abbey Row, Leeds, LS1 4AP", "[ADDRESS_1]"),
+        ("9 Oak Stravenue, see below", "9 Oak Stravenue, see below"),
+        ("PSC 1241, Box 5868, APO AP 25384", "[ADDRESS_1]"),
+        ("password: %x5X5f(mvk_q, password: get_secret(x1)", "password: [SECRET_1], password: get_secret(x1)"),
+        ("17,4111111111111111,01012345678,ok", "17,[CARD_1],[PHONE_1],ok"),
         ("tel:+82-10-1234-5678, 02) 123-4567", "tel:[PHONE_1], [PHONE_2]"),
+        ("(0113) 496 0123 = +44 113 496 0123; 020 7946 0958", "[PHONE_1] = [PHONE_1]; [PHONE_2]"),
+        ('"phone": "01134960123", 0113 4960 units', '"phone": "[PHONE_1]", 0113 4960 units'),
         ("010-1234-5678 = +82 10 1234 5678", "[PHONE_1] = [PHONE_1]"),
         ("０１０－１２３４－５６７８ 또는 010–1234–5679", "[PHONE_1] 또는 [PHONE_2]"),
         ("call +1 (415) 555-2671 or 415.555.2672 in 2024", "call [PHONE_1] or [PHONE_2] in 2024"),
@@ -241,3 +251,11 @@ def test_sentences_that_the_rules_were_not_written_for(language: Language) -> No
     found = [[(one.start, one.end, one.kind) for one in find(each.text, RULES, False)] for each in labelled]  # type: ignore[arg-type]
     score = judge(labelled, found, RULES, partly=True)
     assert score.f1() >= 0.97 and score.recall() >= 0.99, "\n".join(score.errors)
+
+
+@pytest.mark.parametrize("language", ["en", "ko"])
+def test_data_that_another_library_makes(language: Language) -> None:
+    labelled = faked(language, 400)
+    found = [[(one.start, one.end, one.kind) for one in find(each.text, RULES, False)] for each in labelled]  # type: ignore[arg-type]
+    score, exact = judge(labelled, found, RULES, partly=True), judge(labelled, found, RULES)
+    assert score.f1() >= 0.97 and exact.f1() >= 0.95, "\n".join(exact.errors)
