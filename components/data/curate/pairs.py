@@ -1,7 +1,7 @@
 """Make training pairs out of documents and dialogues, and other wordings of the same facts to evaluate with."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from components.common.report import Report
 from components.common.step import Context, Outcome
 from components.data.curate.options import Curate
 from components.data.curate.select import choose, difficulty, plain, quality, ranked
-from components.data.curate.survey import INHERITED, Found, Survey, draw, survey
+from components.data.curate.survey import INHERITED, Found, Stratum, Survey, draw, survey
 from components.data.curate.turns import TURN
 from components.data.curate.wordings import Fact
 from components.data.excerpt import may_quote
@@ -49,7 +49,7 @@ def run(dataset: Path, pairs: Path, questions: Path, options: Curate, context: C
     facts = choose(seen.facts(), options)
     if len(facts) < options.minimum:
         raise HeadraceError(_too_few(seen, len(facts), options))
-    turns = choose_turns(seen, facts, options)
+    turns = choose_turns(seen.turns(), facts, options)
     trained = training_pairs(facts, turns, options)
     with DocumentWriter(pairs) as writer:
         writer.write(trained)
@@ -76,16 +76,16 @@ def run(dataset: Path, pairs: Path, questions: Path, options: Curate, context: C
     )
 
 
-def choose_turns(seen: Survey, facts: Sequence[Found], options: Curate) -> list[Found]:
+def choose_turns(candidates: Mapping[Stratum, list[Found]], facts: Sequence[Found], options: Curate) -> list[Found]:
     """Choose turns of dialogues within `options.turns`; none asks what a chosen fact is asked in.
 
     Args:
-        seen: What the dataset holds.
+        candidates: Turns of each language, in the order of the draw.
         facts: The facts that were chosen.
         options: How many, chosen how.
     """
     asked = {plain(wording) for found in facts for wording in _every_wording(found, options)}
-    wanted = (found for found in ranked(seen.turns(), options, options.turns) if plain(found.said.asked) not in asked)
+    wanted = (found for found in ranked(candidates, options, options.turns) if plain(found.said.asked) not in asked)
     return [found for found, _ in zip(wanted, range(options.turns), strict=False)]
 
 

@@ -2,10 +2,14 @@
 
 A fact has its place in the draw by what it is. So a fact that both versions hold is drawn for both or for neither, and
 the sides differ in what the versions differ in, not in their luck.
+
+Before anything is chosen, some documents are withheld from both sides. Selections are compared by facts of these: asked
+about what it chose itself, a selection would be rated by its own taste.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +26,7 @@ from components.data.probe.options import Probing
 
 SIDES = ("present", "proposed")
 _WITHHELD_SHARE = 4
-"""The part of all facts that is withheld at most is one in so many."""
+"""Of the documents that hold facts, one in so many is withheld at most."""
 
 _LEAST_WITHHELD = 2
 """Withheld facts that an interval needs."""
@@ -61,7 +65,7 @@ class Asked:
     @property
     def held(self) -> str:
         """Which sides were trained on the fact, in a word."""
-        return "both" if len(self.trained) == 2 else self.trained[0]
+        return "both" if self.trained == SIDES else "".join(self.trained) or "neither"
 
 
 @dataclass(frozen=True)
@@ -70,8 +74,9 @@ class Drawn:
 
     Attributes:
         pairs: Training pairs by side.
-        questions: Common questions: every fact that a side is trained on, in the wording that is held out.
-        withheld: Facts that no side is trained on, in the same wording.
+        questions: Common questions, in the wording that is held out. Where versions are compared, every fact that a
+            side is trained on; where selections are, the withheld facts.
+        withheld: A fact of each withheld document, in the same wording. Of these documents no side learns anything.
     """
 
     pairs: dict[str, list[dict[str, Any]]]
@@ -105,9 +110,7 @@ def draw_sides(present: Path, proposed: Path, options: Probing, context: Context
     surveys["proposed"] = surveys["present"] if same else survey(proposed, options.curate, context)
     pool = _pool(surveys["present"], surveys["proposed"], options.curate)
     withheld = _withhold(pool, options)
-    kept = {found.draw for found in withheld}
-    pool = {stratum: [found for found in some if found.draw not in kept] for stratum, some in pool.items()}
-    facts, turns = _by_lot(surveys, pool, options) if same else _by_version(surveys, pool, options)
+    facts, turns = _choose(surveys, pool, withheld, options.curate, by_lot=same)
     if min(map(len, facts.values())) < options.curate.minimum or len(withheld) < _LEAST_WITHHELD:
         few = ", ".join(f"{len(found)} of the {side} version" for side, found in facts.items())
         raise HeadraceError(
@@ -117,19 +120,21 @@ def draw_sides(present: Path, proposed: Path, options: Probing, context: Context
         )
     pairs = {side: training_pairs(facts[side], turns[side], options.curate) for side in SIDES}
     trained = {plain(row["messages"][-2]["content"]) for rows in pairs.values() for row in rows}
-    of = {side: {found.draw: found for found in found_} for side, found_ in facts.items()}
-    chosen = {**of["present"], **of["proposed"]}
-    texts = _texts((present, proposed), {found.document["id"] for found in chosen.values()})
+    of = {side: {found.draw: found for found in some} for side, some in facts.items()}
+    asked = withheld if same else list((of["present"] | of["proposed"]).values())
+    texts = _texts((present, proposed), {found.document["id"] for found in asked})
     questions = []
-    for number, found in chosen.items():
-        pair = held_out_pair(found, options.curate)
-        if plain(pair["messages"][0]["content"]) not in trained:
-            held = tuple(side for side in SIDES if number in of[side])
-            questions.append(_asked(found, pair, texts[found.document["id"]], held))
+    for found in asked:
+        sides = tuple(side for side in SIDES if found.draw in of[side])
+        questions.append(_asked(found, texts[found.document["id"]], sides, options.curate))
+    kept_back = [held_out_pair(found, options.curate) for found in withheld]
     return Drawn(
         pairs,
-        sorted(questions, key=lambda asked: draw(options.curate.seed, asked.pair["id"])),
-        [held_out_pair(found, options.curate) for found in withheld],
+        sorted(
+            (one for one in questions if plain(one.question) not in trained),
+            key=lambda one: draw(options.curate.seed, one.pair["id"]),
+        ),
+        [pair for pair in kept_back if plain(pair["messages"][0]["content"]) not in trained],
     )
 
 
@@ -147,41 +152,61 @@ def _pool(first: Survey, second: Survey, options: Curate) -> dict[Stratum, list[
     return pool
 
 
-def _withhold(pool: dict[Stratum, list[Found]], options: Probing) -> list[Found]:
-    every = [found for some in pool.values() for found in some]
-    every.sort(key=lambda found: draw(options.curate.seed, f"withheld\x1f{found.said.key}"))
-    return every[: min(options.withheld, len(every) // _WITHHELD_SHARE)]
+def _withhold(pool: Mapping[Stratum, list[Found]], options: Probing) -> list[Found]:
+    """Draw documents, and a fact of each: many of one document would be one chance, not many."""
+    of: dict[str, Found] = {}
+    for found in sorted(_all(pool), key=lambda found: found.draw):
+        of.setdefault(found.document["id"], found)
+    by_lot = sorted(of.values(), key=lambda found: draw(options.curate.seed, f"withheld\x1f{found.said.key}"))
+    return by_lot[: min(options.withheld, len(by_lot) // _WITHHELD_SHARE)]
 
 
-def _by_version(
-    surveys: dict[str, Survey], pool: dict[Stratum, list[Found]], options: Probing
+def _choose(
+    surveys: Mapping[str, Survey],
+    pool: Mapping[Stratum, list[Found]],
+    withheld: Sequence[Found],
+    options: Curate,
+    *,
+    by_lot: bool,
 ) -> tuple[dict[str, list[Found]], dict[str, list[Found]]]:
-    """Choose once from both versions; each side is trained on what its version holds of the choice."""
-    chosen = choose(pool, options.curate)
-    of = {
-        side: {found.draw: found for some in seen.facts().values() for found in some} for side, seen in surveys.items()
+    """Choose facts and turns for each side, none out of a document that is withheld.
+
+    Versions: once out of both, and each side has what its version holds of the choice. Selections (`by_lot`): twice out
+    of one version, by lot for the present side and as the recipe does for the proposed one, as many for both.
+    """
+    documents = {found.document["id"] for found in withheld}
+    known = {side: {found.draw: found for found in _all(seen.facts())} for side, seen in surveys.items()}
+    gone = {
+        found.draw
+        for side, seen in surveys.items()
+        for found in (*known[side].values(), *_all(seen.turns()))
+        if found.document["id"] in documents
     }
-    facts = {side: [of[side][found.draw] for found in chosen if found.draw in of[side]] for side in SIDES}
-    return facts, {side: choose_turns(surveys[side], chosen, options.curate) for side in SIDES}
+    ways = {"present": options.model_copy(update={"selection": "random"}) if by_lot else options, "proposed": options}
+    facts = {
+        side: [known[side][found.draw] for found in choose(_without(pool, gone), way) if found.draw in known[side]]
+        for side, way in ways.items()
+    }
+    asked = [*facts["present"], *facts["proposed"], *withheld]
+    turns = {side: choose_turns(_without(surveys[side].turns(), gone), asked, way) for side, way in ways.items()}
+    return (_as_many(facts), _as_many(turns)) if by_lot else (facts, turns)
 
 
-def _by_lot(
-    surveys: dict[str, Survey], pool: dict[Stratum, list[Found]], options: Probing
-) -> tuple[dict[str, list[Found]], dict[str, list[Found]]]:
-    """Choose twice from one version: by lot, and as the recipe does; as many for both sides."""
-    ways = dict(zip(SIDES, (options.curate.model_copy(update={"selection": "random"}), options.curate), strict=True))
-    facts = {side: choose(pool, way) for side, way in ways.items()}
-    turns = {side: choose_turns(surveys[side], facts[side], way) for side, way in ways.items()}
-    return _as_many(facts), _as_many(turns)
-
-
-def _as_many(chosen: dict[str, list[Found]]) -> dict[str, list[Found]]:
+def _as_many(chosen: Mapping[str, list[Found]]) -> dict[str, list[Found]]:
     fewest = min(map(len, chosen.values()))
     return {side: found[:fewest] for side, found in chosen.items()}
 
 
-def _asked(found: Found, pair: dict[str, Any], text: str, trained: tuple[str, ...]) -> Asked:
-    document = found.document
+def _all(candidates: Mapping[Stratum, list[Found]]) -> Iterator[Found]:
+    return chain.from_iterable(candidates.values())
+
+
+def _without(candidates: Mapping[Stratum, list[Found]], gone: Collection[bytes]) -> dict[Stratum, list[Found]]:
+    return {stratum: [found for found in some if found.draw not in gone] for stratum, some in candidates.items()}
+
+
+def _asked(found: Found, text: str, trained: tuple[str, ...], options: Curate) -> Asked:
+    document, pair = found.document, held_out_pair(found, options)
     return Asked(pair, text, document["source"], document["kind"], may_quote(document), trained)
 
 

@@ -46,13 +46,17 @@ def questions_of(rows: list[dict[str, Any]]) -> set[str]:
     return {row["messages"][0]["content"] for row in rows}
 
 
+def documents_of(rows: list[dict[str, Any]]) -> set[str]:
+    return {parent for row in rows for parent in row["parents"]}
+
+
 # ---- what is drawn
 
 
 def test_what_both_versions_hold_both_sides_learn_and_no_side_learns_what_is_withheld(
     versions: tuple[Path, Path], context: Callable[[str], Context]
 ) -> None:
-    drawn = draw_sides(*versions, Probing(curate=CURATE, withheld=6), context("data/probe"))
+    drawn = draw_sides(*versions, Probing(curate=CURATE, withheld=4), context("data/probe"))
     present, proposed = drawn.pairs["present"], drawn.pairs["proposed"]
     assert questions_of(present) < questions_of(proposed)
     held = {asked.question: asked.held for asked in drawn.questions}
@@ -61,21 +65,64 @@ def test_what_both_versions_hold_both_sides_learn_and_no_side_learns_what_is_wit
     for asked in drawn.questions:
         assert (asked.source == "pypi/old") == (asked.held == "both")
         assert asked.expected in asked.evidence
-    learnt = {(*tuple(row["parents"]), row["messages"][1]["content"]) for row in proposed}
-    assert len(drawn.withheld) == 6
-    assert not learnt & {(*tuple(row["parents"]), row["messages"][1]["content"]) for row in drawn.withheld}
+    assert len(drawn.withheld) == 4
+    assert not documents_of(drawn.withheld) & documents_of(proposed)
     assert not questions_of(proposed) & (held.keys() | questions_of(drawn.withheld))
 
 
-def test_selections_are_compared_by_as_many_pairs_of_one_version(
-    versions: tuple[Path, Path], context: Callable[[str], Context]
+@pytest.fixture
+def told(document, written) -> Path:
+    """A dataset version of packages, and of dialogues about others with a long answer each."""
+
+    def talk(number: int) -> dict[str, Any]:
+        spoken = (
+            ("user", f"What does lib{number} count?"),
+            ("assistant", f"It counts things of sort {number}."),
+            ("user", f"And how does lib{number} do it?"),
+            ("assistant", f"Lib{number} goes through all of them, one after the other, and adds {number} for each."),
+        )
+        messages = [{"role": role, "content": content} for role, content in spoken]
+        fields = {"kind": "dialogue", "language": "en", "pii": "masked", "messages": messages}
+        return document("", f"talk{number}", source="talks", **fields)
+
+    return written([*packages(document, range(20)), *map(talk, range(20, 40))])
+
+
+def test_a_selection_is_rated_by_documents_that_neither_it_nor_the_lot_has_seen(
+    told: Path, context: Callable[[str], Context]
 ) -> None:
-    scored = Probing(compare="selection", curate=CURATE.model_copy(update={"selection": "scored"}), withheld=4)
-    drawn = draw_sides(versions[1], versions[1], scored, context("data/probe"))
-    sizes = {side: len(pairs) for side, pairs in drawn.pairs.items()}
-    assert sizes == {"present": 24, "proposed": 24}
-    assert questions_of(drawn.pairs["present"]) != questions_of(drawn.pairs["proposed"])
-    assert {asked.held for asked in drawn.questions} == {"both", "present", "proposed"}
+    asked = {}
+    for selection in ("scored", "varied"):
+        curate = CURATE.model_copy(update={"selection": selection, "facts": 12, "turns": 6})
+        options = Probing(compare="selection", curate=curate, withheld=8)
+        drawn = draw_sides(told, told, options, context("data/probe"))
+        asked[selection] = [asked.pair for asked in drawn.questions]
+        assert [one.trained for one in drawn.questions] == [()] * 8
+        assert len(documents_of(asked[selection])) == 8, "one question of each document"
+        assert {one.source for one in drawn.questions} == {"pypi/old", "pypi/new", "talks"}
+        assert questions_of(drawn.withheld) == questions_of(asked[selection])
+        for pairs in drawn.pairs.values():
+            assert len(pairs) == 12 * 2 + 6, "as many facts and turns for both sides"
+            assert not documents_of(pairs) & documents_of(asked[selection])
+            assert not questions_of(pairs) & questions_of(asked[selection])
+        assert questions_of(drawn.pairs["present"]) != questions_of(drawn.pairs["proposed"])
+    assert asked["scored"] == asked["varied"], "the questions do not depend on the selection"
+
+
+def test_a_selection_gets_no_more_pairs_than_the_lot_has(
+    told: Path, context: Callable[[str], Context], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from components.data.probe import draw
+
+    def choose(candidates: Any, options: Curate) -> list[Any]:
+        return original(candidates, options)[: 9 if options.selection == "random" else 12]
+
+    original = draw.choose
+    monkeypatch.setattr(draw, "choose", choose)
+    options = Probing(compare="selection", curate=CURATE.model_copy(update={"selection": "scored"}), withheld=8)
+    drawn = draw_sides(told, told, options, context("data/probe"))
+    sizes = {side: sum(row["metadata"]["fact"] != "turn" for row in pairs) for side, pairs in drawn.pairs.items()}
+    assert sizes == {"present": 18, "proposed": 18}
 
 
 def test_what_cannot_be_compared_is_refused_with_the_way_out(
