@@ -90,5 +90,6 @@ def _print(probed: "Probed") -> None:
     console.print()
     console.print(table)
     console.print(f"[bold]{probed.record['decision']}[/]  {escape(probed.record['sentence'])}", soft_wrap=True)
+    console.print(f"[bold]next[/]     {escape(probed.record['recommendation'])}", soft_wrap=True)
     console.print(f"[bold]report[/]   {escape(str(probed.report))}", soft_wrap=True)
     console.print(f"[bold]evidence[/] {escape(str(probed.evidence))}", soft_wrap=True)

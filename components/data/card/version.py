@@ -135,6 +135,19 @@ def describe(
     return f"datasets/{options.name}/{sha256(content)}", manifest
 
 
+def read_name(dataset: Path) -> tuple[str, int]:
+    """Read what a version is called, as NAME/HASH, and how many documents it has.
+
+    Raises:
+        UsageError: It is no dataset version.
+    """
+    if not (dataset / MANIFEST).is_file():
+        raise UsageError(f"{dataset.name} is no dataset version: it has no {MANIFEST}; data/card makes one")
+    content = (dataset / MANIFEST).read_bytes()
+    manifest = json.loads(content)
+    return f"{manifest['name']}/{sha256(content)}", manifest["documents"]
+
+
 def load_sketch(store: Store, version: str) -> Sketch | None:
     """Read the n-gram sketch of a version; None if it has none, or is gone."""
     key = f"{version}/{SKETCH}"

@@ -26,11 +26,14 @@ class Probe(Options):
     compare: Literal["versions", "selection"] = Field(
         "versions",
         description="`versions`: the present dataset version against the proposed one. `selection`: a choice by lot "
-        "against `model.curate.selection`, of the same size and out of the same version.",
+        "against `model.curate.selection`, of the same size and out of the same version, rated by withheld documents.",
     )
     seeds: int = Field(3, ge=2, description="Trainings on each side; both sides have the same seeds.")
     withheld: int = Field(
-        24, ge=2, description="Most facts that no side is trained on, for perplexity; at most a quarter of all."
+        24,
+        ge=2,
+        description="Most documents that no side is trained on, at most a quarter of those with facts. A fact of each "
+        "is asked where selections are compared, and measures perplexity in any case.",
     )
     score: Literal["token_f1", "exact_match"] = Field(
         "token_f1", description="Which measure of correctness costs are set against."

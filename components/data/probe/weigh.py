@@ -31,12 +31,16 @@ class Difference:
     """By how much the proposed side is above the present one.
 
     Attributes:
-        value: Mean difference.
+        present: Mean of the present side.
+        proposed: Mean of the proposed side.
+        value: Mean difference, proposed less present.
         low: Lower end of its interval.
         high: Upper end.
         by_seed: Mean difference of each seed.
     """
 
+    present: float
+    proposed: float
     value: float
     low: float
     high: float
@@ -48,9 +52,11 @@ class Difference:
         return self.low > 0 or self.high < 0
 
     def times(self, factor: float) -> "Difference":
-        """The difference in another unit, or the other way round."""
-        low, high = sorted((self.low * factor, self.high * factor))
-        return Difference(self.value * factor, low, high, tuple(one * factor for one in self.by_seed))
+        """The difference in another unit; the factor is above zero."""
+        present, proposed, value, low, high = (
+            one * factor for one in (self.present, self.proposed, self.value, self.low, self.high)
+        )
+        return Difference(present, proposed, value, low, high, tuple(one * factor for one in self.by_seed))
 
 
 @dataclass(frozen=True)
@@ -123,7 +129,8 @@ def difference(present: np.ndarray, proposed: np.ndarray, confidence: float) -> 
     elif variance > 0:
         freedom = variance**2 / (of_seeds**2 / (seeds - 1) + of_questions**2 / (questions - 1))
         half = float(stdtrit(freedom, (1 + confidence) / 2)) * math.sqrt(variance)
-    return Difference(value, value - half, value + half, tuple(float(one) for one in by_seed))
+    means = float(present.mean()), float(proposed.mean())
+    return Difference(*means, value, value - half, value + half, tuple(float(one) for one in by_seed))
 
 
 def group_of(source: str, costs: Sequence[Cost]) -> str:

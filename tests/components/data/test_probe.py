@@ -1,6 +1,7 @@
 """A probe says what new data is worth: the same questions, luck and settings for both sides, and honest intervals."""
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,8 +12,10 @@ import pytest
 
 from components.common.documents import read_table
 from components.common.errors import HeadraceError, UsageError
+from components.common.ledger import canonical
 from components.common.step import Context
 from components.common.store import open_store
+from components.data.card.version import MANIFEST
 from components.data.curate.options import Curate
 from components.data.probe.draw import draw_sides
 from components.data.probe.measures import hallucinated, in_format
@@ -39,7 +42,10 @@ def packages(document: Callable[..., dict[str, Any]], numbers: range) -> list[di
 @pytest.fixture
 def versions(document, written) -> tuple[Path, Path]:
     """A dataset version, and one that holds as much again."""
-    return written(packages(document, range(10))), written(packages(document, range(20)))
+    old, new = written(packages(document, range(10))), written(packages(document, range(20)))
+    for version, documents in ((old, 10), (new, 20)):
+        (version / MANIFEST).write_bytes(canonical({"name": "libs", "documents": documents}))
+    return old, new
 
 
 def questions_of(rows: list[dict[str, Any]]) -> set[str]:
@@ -199,12 +205,12 @@ def test_intervals_hold_zero_as_often_as_they_say_where_nothing_differs() -> Non
     assert verdict(better) == "better" and verdict(better, more_is_better=False) == "worse"
 
 
-def test_a_difference_turned_round_keeps_its_ends_in_order() -> None:
-    found = difference(np.zeros((2, 4)), np.array([[0, 1, 0, 0], [0, 0, 0, 1.0]]), 0.95)
-    turned = found.times(-2)
-    assert turned.low < turned.value < turned.high
-    assert (turned.low, turned.high) == (-2 * found.high, -2 * found.low)
-    assert not found.certain and not turned.certain
+def test_a_difference_is_what_is_proposed_less_what_is_present() -> None:
+    found = difference(np.full((2, 4), 0.5), np.array([[0, 1, 0, 0], [0, 0, 0, 1.0]]), 0.95)
+    assert (found.present, found.proposed, found.value) == (0.5, 0.25, -0.25)
+    half = found.times(0.5)
+    assert (half.low, half.value, half.high) == (found.low / 2, -0.125, found.high / 2)
+    assert not found.certain and not half.certain
     same = difference(np.ones((2, 4)), np.ones((2, 4)), 0.95)
     assert (same.low, same.high, verdict(same)) == (0, 0, "no evidence of a difference")
 
@@ -296,14 +302,17 @@ def test_new_facts_that_are_learnt_are_worth_something_for_their_cost(
     assert result.measures["perplexity"].base == pytest.approx(np.exp(50 / 10))
     assert result.measures["perplexity"].change.value == pytest.approx(4 / 10)
     assert (result.bill, result.removed) == (Bill(10, 20.0), 0)
-    word, sentence = advise(result, options)
-    assert word == "better"
-    assert "Collect more of source pypi/*: it adds" in sentence and "to token F1 per hour," in sentence
+    advice = advise(result, options)
+    assert advice.decision == "better"
+    assert advice.sentence.startswith("Better in token F1, proposed against present: +0.")
+    assert "Collect more of source pypi/*: it adds" in advice.recommendation
+    assert "to token F1 per hour," in advice.recommendation
     assert [gain.by for gain in result.gains] == ["source"], "there is one kind and one language: no choice"
     none = weigh(trial("base", 9), dict.fromkeys(sides, sides["present"]), drawn, *versions, options)
-    word, sentence = advise(none, options)
-    assert word == "unclear"
-    assert sentence.startswith("No evidence of a difference in token F1") and "nothing says which" in sentence
+    advice = advise(none, options)
+    assert advice.decision == "unclear"
+    assert advice.sentence.startswith("No evidence of a difference in token F1, proposed against present: +0.000 [")
+    assert "nothing says which" in advice.recommendation
 
 
 def test_a_probe_goes_on_where_it_was_and_comes_to_the_same(
@@ -333,13 +342,26 @@ def test_a_probe_goes_on_where_it_was_and_comes_to_the_same(
     assert (outcome.metrics["trainings"], outcome.metrics["resumed"]) == (4, 0)
     assert outcome.decision == found["decision"]
     sizes = {name: len(read_table(folder)) for name, folder in folders.items() if name != "evidence"}
-    assert sizes["present_pairs"] == found["pairs"]["present"] < sizes["proposed_pairs"] == found["pairs"]["proposed"]
+    assert sizes["present_pairs"] == found["sides"]["present"]["pairs"]
+    assert sizes["proposed_pairs"] == found["sides"]["proposed"]["pairs"] > sizes["present_pairs"]
     assert (sizes["questions"], sizes["withheld"]) == (found["questions"], found["withheld"]) == (12, 4)
     assert [len(losses) for losses in found["losses"]["proposed"]] == [4, 4]
     seeds = found["measures"]["perplexity"]
     assert len({seeds["base"], *seeds["present"], *seeds["proposed"]}) == 5, "each training is another one"
     page = outcome.report.html()
     assert page.count("<svg") >= 2 and "Counts sort" in page
+    for side, documents in (("present", 10), ("proposed", 20)):
+        version = found["sides"][side]["version"]
+        assert version.startswith("libs/") and f"<td>{side}</td><td>{version}</td>" in re.sub(
+            r"<td[^>]*>", "<td>", page
+        )
+        assert found["sides"][side]["documents"] == documents
+    heads = [re.findall(r"<th[^>]*>([^<]*)", head) for head in re.findall(r"<thead>.*</thead>", page)]
+    told = [head for head in heads if "present" in head]
+    assert len(told) == 4, "measures, by who was trained, by group, examples"
+    for head in told:
+        place = head.index("present")
+        assert head[place : place + 3] == ["present", "proposed", "difference"], "the same order in every table"
 
     kept = open_store(context("data/probe").environment.store)
     trials = sorted(kept.list("probes/"))
