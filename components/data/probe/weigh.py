@@ -7,7 +7,7 @@ Welch and Satterthwaite. Chance that is of neither alone is counted in both, so 
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
@@ -214,3 +214,18 @@ def verdict(change: Difference, *, more_is_better: bool = True) -> str:
     if not change.certain:
         return "no evidence of a difference"
     return "better" if (change.value > 0) == more_is_better else "worse"
+
+
+def interval(change: Difference, write: Callable[[float], str] = "{:+.3f}".format) -> str:
+    """Write a difference with its interval.
+
+    Args:
+        change: The difference.
+        write: How to write a number.
+    """
+    return f"{write(change.value)} [{write(change.low)}, {write(change.high)}]"
+
+
+def small(value: float) -> str:
+    """Two digits that count, never as a power of ten."""
+    return np.format_float_positional(value + 0.0, precision=2, unique=False, fractional=False, trim="-", sign=True)

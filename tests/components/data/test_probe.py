@@ -276,7 +276,7 @@ def test_the_surprise_at_an_answer_is_the_model_s_own_loss_whatever_it_is_batche
 def test_new_facts_that_are_learnt_are_worth_something_for_their_cost(
     versions: tuple[Path, Path], context: Callable[[str], Context]
 ) -> None:
-    from components.data.probe.compare import advise, weigh
+    from components.data.probe.findings import advise, weigh
     from components.data.probe.trial import Trial
 
     options = Probing(withheld=4, costs=[Cost(source="pypi/*", document=2)], unit="hour", curate=CURATE)
