@@ -59,7 +59,7 @@ def page(result: Result, advice: Advice, sides: Mapping[str, Side], drawn: Drawn
         _price(report, result, options)
     report.heading("What to collect next" if options.compare == "versions" else "Which selection to keep")
     report.text(advice.recommendation)
-    report.table(list(_examples(sides, drawn, options)), f"Examples: {score} of answers, mean of the seeds")
+    report.table(list(_examples(result, sides, drawn, options)), f"Examples: {score} of answers, mean of the seeds")
     report.heading("How it was measured")
     return report.text(_method(drawn, sides, options))
 
@@ -153,7 +153,7 @@ def _apart(change: Difference | None, sides: Mapping[str, Side]) -> dict[str, st
     }
 
 
-def _examples(sides: Mapping[str, Side], drawn: Drawn, options: Probing) -> list[dict[str, Any]]:
+def _examples(result: Result, sides: Mapping[str, Side], drawn: Drawn, options: Probing) -> list[dict[str, Any]]:
     means = {
         name: np.mean([trial.scores[options.score] for trial in side.trials], axis=0) for name, side in sides.items()
     }
@@ -165,7 +165,7 @@ def _examples(sides: Mapping[str, Side], drawn: Drawn, options: Probing) -> list
         {
             "question": asked.question,
             "expected": asked.expected,
-            "trained on by": sides[asked.held].name if asked.held in SIDES else asked.held,
+            **({"trained on by": sides[asked.held].name if asked.held in SIDES else asked.held} if result.held else {}),
             **{sides[side].name: round(float(means[side][number]), 2) for side in SIDES},
             "difference": round(float(apart[number]), 2),
         }
