@@ -20,12 +20,14 @@ from components.release.rights import PERSON, STEPS, Right
 from pipelines.cluster_facts import (
     CONFIGURATION,
     CONTROLLER,
+    ERASURE_SECRET,
     KSERVE,
     LEDGER_SECRET,
     MODEL_SECRET,
     NODES,
     NOTIFY_SECRET,
     STORAGE_CLASSES,
+    SUBJECTS_SECRET,
     Account,
     Answer,
     Definition,
@@ -144,7 +146,11 @@ def _recipe(environment: Environment) -> Recipe:
 def _secrets_of(environment: Environment) -> dict[tuple[str, str], tuple[Mark, str]]:
     """Secrets by namespace and name, how much it matters that one is missing, and what becomes of a run without it."""
     pipelines = environment.kubeflow.namespace or "kubeflow"
-    wanted = {(pipelines, LEDGER_SECRET): (Mark.BAD, "the ledger's heads cannot be signed")}
+    wanted = {
+        (pipelines, LEDGER_SECRET): (Mark.BAD, "the ledger's heads cannot be signed"),
+        (pipelines, SUBJECTS_SECRET): (Mark.BAD, "no document can be masked, for nobody can be named in it"),
+        (pipelines, ERASURE_SECRET): (Mark.UNSURE, "no person can be erased"),
+    }
     if environment.notify.channels:
         wanted[pipelines, NOTIFY_SECRET] = (Mark.BAD, "nobody hears of a failed run")
     wanted[environment.serving.namespace, MODEL_SECRET] = (Mark.UNSURE, "encrypted model versions cannot be served")
@@ -554,7 +560,7 @@ def _secrets(facts: Facts) -> Iterator[Finding]:
         if answer.ok:
             yield _good(f"{what} exists")
         elif answer.status == 404:
-            yield Finding(f"{what} does not exist", mark, f"make it: without it {harm}")
+            yield Finding(f"{what} does not exist", mark, f"make it as manifests/README.md says: without it {harm}")
         else:
             yield _unseen(what, f"get secrets/{name} in {namespace}", answer)
 

@@ -36,6 +36,8 @@ CONFIGURATION = f"/api/v1/namespaces/{KSERVE}/configmaps/inferenceservice-config
 NODES = "/api/v1/nodes"
 STORAGE_CLASSES = "/apis/storage.k8s.io/v1/storageclasses"
 LEDGER_SECRET = "headrace-ledger"
+SUBJECTS_SECRET = "headrace-subjects"
+ERASURE_SECRET = "headrace-erasure"
 NOTIFY_SECRET = "headrace-notify"
 MODEL_SECRET = "headrace-model-key"
 

@@ -14,6 +14,9 @@ from packaging.requirements import Requirement
 
 from components.common.environment import Environment
 from components.common.errors import HeadraceError
+from components.common.keys import SUBJECTS, key_folder, subject_key
+from components.common.store import open_store
+from components.common.tombstones import PREFIX as TOMBSTONES
 from serving.plane.client import plane_of
 from serving.plane.processes import is_free
 
@@ -44,7 +47,16 @@ class Finding:
 def examine(environment: Environment) -> list[Finding]:
     """Look at everything a run on this machine needs."""
     home = Path(environment.home)
-    return [_python(), _system(), *_tools(), *_packages(), _disk(home), _memory(), *_ports(environment)]
+    return [
+        _python(),
+        _system(),
+        *_tools(),
+        *_packages(),
+        _disk(home),
+        _memory(),
+        _naming(environment),
+        *_ports(environment),
+    ]
 
 
 def _finding(what: str, ok: bool, fix: str) -> Finding:
@@ -107,6 +119,20 @@ def _disk(home: Path) -> Finding:
 def _memory() -> Finding:
     total = psutil.virtual_memory().total / 2**30
     return _finding(f"{total:.0f} GiB of memory", total >= _MEMORY_GIB, "tune a smaller batch: model.tune.batch_size=2")
+
+
+def _naming(environment: Environment) -> Finding:
+    """The key that names people in documents; one made anew would name other people, so none may take its place."""
+    path = key_folder(environment) / SUBJECTS
+    if path.is_file():
+        try:
+            subject_key(environment)
+        except HeadraceError as error:
+            return Finding("key that names people", Mark.BAD, str(error))
+        return Finding("key that names people")
+    erased = next(open_store(environment.store).list(TOMBSTONES), None)
+    fix = f"restore {path} from a backup: without it nobody can tell who was erased and may not come back"
+    return _finding("key that names people is " + ("gone" if erased else "made when it is needed"), not erased, fix)
 
 
 def _ports(environment: Environment) -> list[Finding]:

@@ -185,7 +185,8 @@ def test_ten_commands_lead_from_an_empty_cluster_to_the_first_canary(
         run(listed.pop(0))
         doctor = shell(listed.pop(0))
         assert doctor.returncode in (0, 1), doctor.stderr
-        assert "headrace-ledger" in doctor.stdout
+        for secret in ("headrace-ledger", "headrace-subjects"):
+            assert f"secret headrace-dev/{secret} exists" in doctor.stdout
         with played(state, cluster, "headrace-dev-serving", tmp_path / "work"):
             run(listed.pop(0).replace("VERSION", release))
             run(listed.pop(0))

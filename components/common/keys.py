@@ -78,5 +78,6 @@ def _read_or_make(environment: Environment, path: Path, make: Callable[[], bytes
         return path.read_bytes()
     except OSError as error:
         raise HeadraceError(
-            f"{path}: {error.strerror}; put the key there, on a cluster into the secret mounted at {path.parent}"
+            f"{path}: {error.strerror}; put the key there, on a cluster into the secret headrace-{path.parent.name} "
+            "(manifests/README.md)"
         ) from error

@@ -125,8 +125,8 @@ def furnish(cluster: Cluster) -> None:
             status={"allocatable": offered, "capacity": offered, "conditions": conditions},
         )
         cluster.patch(node(f"doctor-{pool}"), {"spec": {"taints": taints}})  # the server has added its own
-    secrets = ((PIPELINES, "headrace-ledger"), (PIPELINES, "headrace-notify"), (SERVING, "headrace-model-key"))
-    for namespace, secret in secrets:
+    secrets = [(PIPELINES, f"headrace-{name}") for name in ("ledger", "subjects", "erasure", "notify")]
+    for namespace, secret in (*secrets, (SERVING, "headrace-model-key")):
         cluster.create(in_(namespace, "secrets", secret), "v1", "Secret", stringData={"key": "never to be read"})
     identity = {"annotations": {"iam.gke.io/gcp-service-account": "x@y.iam.gserviceaccount.com"}}
     for namespace, account in ((SERVING, "predictor"), (PIPELINES, "release"), (PIPELINES, "data")):
@@ -386,6 +386,18 @@ BROKEN: dict[str, tuple[str, Change, Mark, str]] = {
         removed(in_(PIPELINES, "secrets", "headrace-notify")),
         Mark.BAD,
         f"secret {PIPELINES}/headrace-notify does not exist",
+    ),
+    "no key that names people": (
+        in_(PIPELINES, "secrets", "headrace-subjects"),
+        removed(in_(PIPELINES, "secrets", "headrace-subjects")),
+        Mark.BAD,
+        f"secret {PIPELINES}/headrace-subjects does not exist",
+    ),
+    "no key that opens requests": (
+        in_(PIPELINES, "secrets", "headrace-erasure"),
+        removed(in_(PIPELINES, "secrets", "headrace-erasure")),
+        Mark.UNSURE,
+        f"secret {PIPELINES}/headrace-erasure does not exist",
     ),
     "no model key": (
         in_(SERVING, "secrets", "headrace-model-key"),

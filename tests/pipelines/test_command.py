@@ -1,8 +1,10 @@
 """The command: exit codes, one-line errors, single steps, scaffolding."""
 
+import base64
 import fcntl
 import json
 import platform
+import re
 import shutil
 import socket
 import subprocess
@@ -167,6 +169,24 @@ def test_doctor_looks_at_a_home_that_is_not_there_yet(tmp_path: Path, elsewhere:
     assert f"Python {platform.python_version()}" in ended.stdout
     assert ended.stdout.count("is free") == 2
     assert not (tmp_path / "a").exists()
+
+
+def test_doctor_misses_the_key_that_names_people_only_when_it_named_some(tmp_path: Path, elsewhere: Path) -> None:
+    def said() -> str:
+        return headrace("doctor", "--environment", str(elsewhere), "--home", "home", cwd=tmp_path).stdout
+
+    assert "✓ key that names people is made when it is needed" in said()
+    record = tmp_path / "home" / "store" / "tombstones" / "case" / "000000.json"
+    record.parent.mkdir(parents=True)
+    record.write_text("{}")
+    named = re.search(r"✗ key that names people is gone  →  restore (\S+/subjects\.key) from", said())
+    assert named
+    key = tmp_path / named[1]
+    key.parent.mkdir(parents=True)
+    key.write_text("no key")
+    assert "✗ key that names people  →  " in said() and "is not 32 bytes in base64" in said()
+    key.write_bytes(base64.b64encode(bytes(32)))
+    assert "✓ key that names people\n" in said()
 
 
 def test_doctor_names_a_busy_port(tmp_path: Path, elsewhere: Path) -> None:

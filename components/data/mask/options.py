@@ -20,6 +20,15 @@ Kind = Literal[
     "secret",
 ]
 
+IDENTIFYING: frozenset[Kind] = frozenset(
+    {"email", "resident_number", "driving_licence", "passport", "bank_account", "card", "phone"}
+)
+"""Kinds that belong to one person, who is named by them in `subjects`.
+
+A network address is a machine's, an address a household's in one of many spellings, a business number a company's; of
+a secret not even a keyed hash is kept.
+"""
+
 
 class Mask(Options):
     """Which personal data is masked."""

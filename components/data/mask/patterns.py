@@ -110,9 +110,11 @@ def _email(match: re.Match[bytes], shadow: bytes) -> str:
     local, _, domain = address.rpartition("@")
     if _FILES.fullmatch(domain):  # icon@2x.png
         return ""
-    if local == "git" and shadow[match.end() : match.end() + 1] in (b":", b"/"):  # an address of repositories
+    after = shadow[match.end() : match.end() + 1]
+    if local == "git" and after in (b":", b"/"):  # an address of repositories
         return ""
-    return address
+    # What stands before an address in a list or in emphasis makes it nobody else's.
+    return address.lstrip("_.%+-" if after == b"_" else ".%+-")
 
 
 # Telephone -------------------------------------------------------------------------------------------

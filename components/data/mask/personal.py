@@ -11,10 +11,12 @@ from typing import get_args
 
 import pyarrow as pa
 
+from components.common import subjects
 from components.common.documents import SCHEMA, DocumentWriter, count_documents, read_batches, with_text
+from components.common.keys import subject_key
 from components.common.report import Report
 from components.common.step import Context, Outcome
-from components.data.mask.options import Kind, Mask
+from components.data.mask.options import IDENTIFYING, Kind, Mask
 from components.data.mask.patterns import find
 
 LABELS: dict[Kind, str] = {
@@ -67,6 +69,10 @@ class Masker:
             # A mask is a new neighbour for what stands beside it, so look again.
             text = "".join([*pieces, text[position:]])
 
+    def subjects(self, key: bytes) -> set[str]:
+        """Name the people whose data was masked, so that erasure finds a text that does not tell them any more."""
+        return {subjects.subject(key, kind, canonical) for kind, canonical in self._numbers if kind in IDENTIFYING}
+
     def _name(self, kind: Kind, canonical: str) -> str:
         label = LABELS[kind]
         if (kind, canonical) not in self._numbers:
@@ -86,7 +92,11 @@ def run(documents: Path, masked: Path, options: Mask, context: Context) -> Outco
 
     Returns:
         What was masked, by kind; no document is dropped.
+
+    Raises:
+        HeadraceError: The key is missing under which people are named.
     """
+    key = subject_key(context.environment)
     total = count_documents(documents)
     found: Counter[Kind] = Counter()
     affected: Counter[Kind] = Counter()
@@ -96,9 +106,10 @@ def run(documents: Path, masked: Path, options: Mask, context: Context) -> Outco
     complete = set(options.kinds) == set(get_args(Kind))
     with DocumentWriter(masked) as writer:
         for batch in read_batches(documents, rows=ROWS):
-            texts, messages, metadata, pii = [], [], [], []
-            for text, dialogue, pairs, before, source in zip(
-                *(batch[name].to_pylist() for name in ("text", "messages", "metadata", "pii", "source")), strict=True
+            texts, messages, metadata, pii, people = [], [], [], [], []
+            for text, dialogue, pairs, before, named, source in zip(
+                *(batch[name].to_pylist() for name in ("text", "messages", "metadata", "pii", "subjects", "source")),
+                strict=True,
             ):
                 masker = Masker(options.kinds, options.keep_examples)
                 texts.append(masker.mask(text))
@@ -107,13 +118,14 @@ def run(documents: Path, masked: Path, options: Mask, context: Context) -> Outco
                     [(name, value if name == _NOT_PERSONAL else masker.mask(value)) for name, value in pairs]
                 )
                 pii.append(_state(before, bool(masker.masked), complete))
+                people.append(sorted(masker.subjects(key).union(named)))
                 if masker.masked:
                     touched += 1
                     found += masker.masked
                     affected.update(set(masker.masked))
                     sources.setdefault(source, Counter()).update(masker.masked)
             table = with_text(pa.Table.from_batches([batch]), texts)
-            for name, values in (("messages", messages), ("metadata", metadata), ("pii", pii)):
+            for name, values in (("messages", messages), ("metadata", metadata), ("pii", pii), ("subjects", people)):
                 field = SCHEMA.field(name)
                 table = table.set_column(table.schema.get_field_index(name), field, pa.array(values, field.type))
             writer.write(table)

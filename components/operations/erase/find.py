@@ -107,13 +107,15 @@ def _find_records(tables: Iterable[File], matcher: Matcher, found: Found) -> Non
     edges: list[Edge] = []
     for file in tables:
         for row in _rows(file):
-            person = matcher.is_person(row) or matcher.tombstones.has_text(row["revision"])
+            told = matcher.is_told_in(row) or matcher.tombstones.has_text(row["revision"])
+            person = told or matcher.is_named_by(row)
             if person or matcher.is_document(row["id"]):
                 found.documents.add(row["id"])
                 found.addresses.add((row["source"], row["url"]))
             if person:
-                found.texts.add(row["revision"])
                 found.sources[row["source"]] += 1
+            if told:  # a masked text may be, word for word, what is left of somebody else's
+                found.texts.add(row["revision"])
             if row["parents"]:
                 edges.append(Edge(row["id"], tuple(row["parents"])))
     rising = set(found.documents)

@@ -2,6 +2,7 @@
 
 import html
 import re
+import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,7 +11,7 @@ from urllib.parse import unquote
 
 from components.common import subjects
 from components.common.tombstones import Tombstones
-from components.data.mask.options import Kind
+from components.data.mask.options import IDENTIFYING, Kind
 from components.data.mask.patterns import find, shadow_of
 
 KINDS = get_args(Kind)
@@ -20,6 +21,15 @@ WORDS = "words"
 _ID = re.compile(r"(?<![0-9a-f])[0-9a-f]{64}(?![0-9a-f])")
 _ESCAPE = re.compile(r"\\u([0-9a-fA-F]{4})")
 _SEPARATORS = r"[ .()/-]{0,3}"
+_NO_AREA = "".join(rf"(?<![0-9][ .()/-]{{{count}}})" for count in range(4))
+"""Without its own first digits a number must not stand behind another's: 031-2123-4567 is not 02-123-4567."""
+_NUMBERS = sorted(IDENTIFYING - {"email"})
+_SEPARABLE = frozenset({*_NUMBERS, "business_number"})
+_SPACING = re.compile(r"[\s.()/+\-\u2010-\u2015\u2212]+")
+_NUMBER = re.compile(r"[0-9]{8,19}")
+_IBAN = re.compile(r"[A-Z]{2}[0-9]{2}[0-9A-Z]{11,30}")
+_PASSPORT = re.compile(r"[A-Z][0-9]{8}|[A-Z][0-9]{3}[A-Z][0-9]{4}|[A-Z]{2}[0-9]{7}")
+_NATIONAL = 10
 _DIGITS = 8
 """Last digits of a number that are the same with and without a country's prefix."""
 _NO_DIGITS = bytes(byte for byte in range(256) if not chr(byte).isdigit() or byte > 127)
@@ -41,6 +51,29 @@ def recognise(value: str) -> Identifier:
     return Identifier(WORDS, subjects.plain(value))
 
 
+def readings(value: str) -> frozenset[Identifier]:
+    """All that `data/mask` may have taken an identifier for: often only the words beside a number tell its kind."""
+    signs = _SPACING.sub("", unicodedata.normalize("NFKC", value)).upper()
+    found = {recognise(value)}
+    if _NUMBER.fullmatch(signs):
+        found |= {Identifier(kind, signs) for kind in _NUMBERS if kind != "phone"}
+        found |= {Identifier("phone", number) for number in _telephones(signs)}
+    elif _PASSPORT.fullmatch(signs):
+        found.add(Identifier("passport", signs))
+    elif _IBAN.fullmatch(signs):
+        found.add(Identifier("bank_account", signs))
+    return frozenset(found)
+
+
+def _telephones(digits: str) -> Iterator[str]:
+    """What a telephone number may be in the form of the country: what is shorter and has no zero lacks its area."""
+    if digits.startswith("0") or len(digits) >= _NATIONAL:
+        number = digits.removeprefix("00")
+        yield number
+        yield re.sub(r"^(?:82|44)0?", "0", number)
+        yield re.sub(r"^1(?=[0-9]{10}$)", "", number)
+
+
 @dataclass(frozen=True)
 class Matcher:
     """What is looked for.
@@ -59,12 +92,15 @@ class Matcher:
         """Whether a record was erased and may not come back: by its id, its text, or an identifier in it."""
         if not self.tombstones:
             return False
-        return self.is_document(row["id"]) or self.tombstones.has_text(row["revision"]) or self.is_person(row)
+        known = self.is_document(row["id"]) or self.tombstones.has_text(row["revision"])
+        return known or self.is_named_by(row) or self.is_told_in(row)
 
-    def is_person(self, row: Mapping[str, Any]) -> bool:
-        """Whether an identifier stands anywhere in a record, or the record names the person as a subject."""
-        if not self._names.isdisjoint(row.get("subjects") or ()):
-            return True
+    def is_named_by(self, row: Mapping[str, Any]) -> bool:
+        """Whether a record, whose texts may be masked, names the person as a subject."""
+        return not self._names.isdisjoint(row.get("subjects") or ())
+
+    def is_told_in(self, row: Mapping[str, Any]) -> bool:
+        """Whether an identifier stands anywhere in a record."""
         return any(self.is_person_in(value) for value in texts_of(row))
 
     def is_document(self, identifier: str) -> bool:
@@ -110,7 +146,7 @@ class Matcher:
     @cached_property
     def _patterns(self) -> list[re.Pattern[str]]:
         """How the identifiers are written out, whatever stands around them; masking is stricter about surroundings."""
-        return [_pattern(one) for one in sorted(self.identifiers, key=lambda one: (one.kind, one.canonical))]
+        return [re.compile(pattern) for pattern in sorted(set(map(_pattern, self.identifiers)))]
 
     def _worth_a_look(self, text: str) -> bool:
         """Whether any identifier can stand in a text at all; much faster than looking for it."""
@@ -119,8 +155,8 @@ class Matcher:
         for one in self.identifiers:
             if one.kind == "email":
                 hint, there = one.canonical.partition("@")[0].encode(), lowered
-            elif one.canonical.isdigit():
-                hint, there = one.canonical[-_DIGITS:].encode(), digits
+            elif one.kind in _SEPARABLE:
+                hint, there = re.sub("[^0-9]", "", one.canonical)[-_DIGITS:].encode(), digits
             else:  # an address of the Internet has many forms
                 hint, there = b"", lowered
             if one.kind != WORDS and hint in there:
@@ -128,18 +164,23 @@ class Matcher:
         return False
 
 
-def _pattern(identifier: Identifier) -> re.Pattern[str]:
+def _pattern(identifier: Identifier) -> str:
+    """How an identifier is written out in plain text."""
     value = identifier.canonical
-    if value.isdigit() and identifier.kind != WORDS:
+    if identifier.kind == "phone":
         # Separators anywhere, a country's prefix with or without the zero behind it.
-        digits = _SEPARATORS.join(value.lstrip("0") or value)
-        return re.compile(rf"(?<![0-9])(?:\+?[0-9]{{1,4}}{_SEPARATORS})?{digits}(?![0-9])")
+        number = _SEPARATORS.join(value.removeprefix("0"))
+        if not value.startswith("0"):
+            return rf"(?<![0-9])(?:00{_SEPARATORS})?(?:1{_SEPARATORS})?{number}(?![0-9])"
+        prefix = rf"(?<![0-9])(?:(?:00)?(?:82|44){_SEPARATORS}(?:0{_SEPARATORS})?|0{_SEPARATORS})"
+        return rf"(?:{prefix}|{_NO_AREA}){number}(?![0-9])"
+    if identifier.kind in _SEPARABLE:
+        border = "0-9" if value.isdigit() else "0-9a-z"
+        return rf"(?<![{border}]){_SEPARATORS.join(subjects.plain(value))}(?![{border}])"
     # Letters may touch a name in scripts that write particles behind it, not in those that separate words.
     before = r"(?<![0-9a-z._%+-])" if identifier.kind == "email" else r"(?<![0-9a-z])"
     after = r"(?![0-9a-z])"
-    return re.compile(
-        (before if value[0].isascii() else "") + re.escape(value) + (after if value[-1].isascii() else "")
-    )
+    return (before if value[0].isascii() else "") + re.escape(value) + (after if value[-1].isascii() else "")
 
 
 def texts_of(row: Mapping[str, Any]) -> Iterator[str]:

@@ -22,7 +22,7 @@ from components.operations.erase.certificate import certified
 from components.operations.erase.clear import Case, clear
 from components.operations.erase.find import Found, search
 from components.operations.erase.ground import Ground, Kind, Place
-from components.operations.erase.match import Matcher, recognise
+from components.operations.erase.match import Matcher, readings
 from components.operations.erase.request import Request, unseal
 
 Progress = Callable[[str], None]
@@ -55,7 +55,7 @@ class Erasure:
         known = tombstones.of_records(open_store(self.environment.store), self.key, self.name)
         if self.request is None:
             return Matcher(known)
-        identifiers = frozenset(recognise(value) for value in self.request.identifiers)
+        identifiers = frozenset().union(*map(readings, self.request.identifiers))
         # Whoever else stands in a text of theirs is not looked for: only ids are taken from what was noted.
         return Matcher(replace(known, people=frozenset()), identifiers, frozenset(self.request.documents))
 

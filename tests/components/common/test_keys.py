@@ -55,7 +55,7 @@ def test_a_pod_makes_no_key(tmp_path: Path) -> None:
         keys=str(tmp_path / "keys"),
     )
     for read, file in ((subject_key, "subjects.key"), (erasure_key, "erasure.pem")):
-        with pytest.raises(HeadraceError, match=rf"{file}: No such file.*the secret mounted at {tmp_path}/keys"):
+        with pytest.raises(HeadraceError, match=rf"{file}: No such file.*the secret headrace-{file.split('.')[0]}"):
             read(place)
     assert not (tmp_path / "keys").exists()
     (tmp_path / "keys/subjects").mkdir(parents=True)

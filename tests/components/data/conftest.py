@@ -15,7 +15,11 @@ from components.common.environment import Environment
 def environment(tmp_path: Path) -> Environment:
     """An environment whose store is empty."""
     return Environment(
-        name="test", store=f"file://{tmp_path}/store", tracking="", signing_key=str(tmp_path / "ledger.pem")
+        name="test",
+        home=str(tmp_path),
+        store=f"file://{tmp_path}/store",
+        tracking="",
+        signing_key=str(tmp_path / "ledger.pem"),
     )
 
 

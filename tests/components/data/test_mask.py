@@ -8,7 +8,10 @@ import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
+from components.common import subjects
 from components.common.documents import part_files, read_table, text_revision
+from components.common.errors import HeadraceError
+from components.common.keys import subject_key
 from components.common.step import Context
 from components.data.mask.options import Mask
 from components.data.mask.patterns import find, has_business_checksum, has_luhn_checksum, has_resident_checksum
@@ -230,6 +233,40 @@ def test_messages_and_metadata_share_the_numbering_and_ids_stay(documents, tmp_p
     page = outcome.report.html()
     assert "corp.com" not in page
     assert "1234-5678" not in page
+
+
+def test_people_are_named_by_keyed_hashes_and_nobody_else_is(document, written, tmp_path, environment):
+    before = written(
+        [
+            document(
+                "mail a@corp.com, 010-1234-5678",
+                messages=[{"role": "user", "content": "A@Corp.com"}],
+                metadata={"author": "b@corp.com", "version": "10.20.30.40"},
+            ),
+            document(
+                "me@example.com at 121.134.5.6, 12 Elm Street, Boulder, CO 80301, 124-81-00998, ghp_" + "aB3" * 12
+            ),
+            document("again [EMAIL_1]", subjects=["f" * 40, "0" * 40]),
+            document("again c@corp.com", subjects=["f" * 40]),
+        ]
+    )
+    run(before, tmp_path / "out", Mask(), Context("data/mask", environment))
+    names = read_table(tmp_path / "out")["subjects"].to_pylist()
+
+    def name(kind: str, canonical: str) -> str:
+        return subjects.subject(subject_key(environment), kind, canonical)
+
+    assert names[0] == sorted([name("email", "a@corp.com"), name("email", "b@corp.com"), name("phone", "01012345678")])
+    assert names[1] == [], "examples and machines are nobody, and of a secret nothing is kept"
+    assert names[2] == ["0" * 40, "f" * 40]
+    assert names[3] == sorted(["f" * 40, name("email", "c@corp.com")])
+
+
+def test_on_a_cluster_without_the_key_nothing_is_masked(documents, tmp_path, environment):
+    place = environment.model_copy(update={"home": "", "keys": str(tmp_path / "keys")})
+    with pytest.raises(HeadraceError, match=r"subjects\.key: No such file .* secret headrace-subjects"):
+        run(documents, tmp_path / "out", Mask(), Context("data/mask", place))
+    assert not list((tmp_path / "out").rglob("*.parquet")) and not (tmp_path / "keys").exists()
 
 
 def test_what_was_not_looked_for_is_not_declared_absent(documents, tmp_path, environment):
