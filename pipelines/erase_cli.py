@@ -115,7 +115,7 @@ def run(
     from components.operations.backup.clear import clear_backups
     from components.operations.backup.take import noted
     from components.operations.erase.certificate import certify, save
-    from components.operations.erase.mark import mark
+    from components.operations.erase.mark import make_sure_of_services, mark
     from components.operations.erase.work import describe, erase, look
     from pipelines.line import only_run
 
@@ -123,6 +123,7 @@ def run(
     if not place.home:
         raise UsageError(f"{place.name} is a cluster; `headrace erase submit` runs the erasure there")
     erasure = _open(sealed, place)
+    make_sure_of_services(place)
     with only_run(Path(place.home)), console.status("searching …") as status:
         if not yes:
             found = look(erasure, lambda note: status.update(note))

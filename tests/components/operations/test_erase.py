@@ -499,6 +499,13 @@ def test_on_the_command_line(world: World, tmp_path: Path) -> None:
     assert not any(secret.encode() in sealed.read_bytes() for secret in SECRETS)
     scanned = run("scan", str(sealed), *home)
     assert isinstance(scanned.exception, HeadraceError) and "dataset version" in scanned.output
+    service = world.home / "plane" / "services" / "assistant.json"
+    service.parent.mkdir(parents=True)
+    service.write_text("{}")
+    unmarked = run("run", str(sealed), "--yes", *home)
+    assert "the serving plane is not running" in str(unmarked.exception), "services could not be marked afterwards"
+    assert run("scan", str(sealed), *home).output == scanned.output
+    service.unlink()
     erased = run("run", str(sealed), "--yes", *home)
     assert erased.exit_code == 0, erased.exception
     assert "4 records erased, nothing is found any more" in erased.output
