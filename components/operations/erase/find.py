@@ -43,7 +43,7 @@ class Found:
     Attributes:
         documents: Ids of the records to erase, derived ones among them.
         texts: Revisions of the texts and of tracked values in which an identifier stands.
-        sources: Records in which one stands, by declared source.
+        sources: Records in which one stands, by declared source; a record counts once, however many artifacts hold it.
         places: What holds them, with the most records in one of its artifacts; 0 where only a text tells of them.
         above: Ids of the records from which those were made in which the person was met; artifacts that hold one go.
         addresses: Sources and addresses of the records to erase.
@@ -105,6 +105,7 @@ def search(ground: Ground, matcher: Matcher, progress: Callable[[str], None] = l
 def _find_records(tables: Iterable[File], matcher: Matcher, found: Found) -> None:
     """Find records by identifier and by id, then what derives from them, however far."""
     edges: list[Edge] = []
+    met: set[tuple[str, str]] = set()
     for file in tables:
         for row in _rows(file):
             told = matcher.is_told_in(row) or matcher.tombstones.has_text(row["revision"])
@@ -113,11 +114,12 @@ def _find_records(tables: Iterable[File], matcher: Matcher, found: Found) -> Non
                 found.documents.add(row["id"])
                 found.addresses.add((row["source"], row["url"]))
             if person:
-                found.sources[row["source"]] += 1
+                met.add((row["source"], row["id"]))
             if told:  # a masked text may be, word for word, what is left of somebody else's
                 found.texts.add(row["revision"])
             if row["parents"]:
                 edges.append(Edge(row["id"], tuple(row["parents"])))
+    found.sources.update(source for source, _ in met)
     rising = set(found.documents)
     while rising := {parent for edge in edges if edge.child in rising for parent in edge.parents} - found.above:
         found.above |= rising
