@@ -6,7 +6,7 @@ from pathlib import Path
 from components.common import tombstones
 from components.common.environment import Environment
 from components.common.keys import subject_key
-from components.common.store import open_store
+from components.common.sealed_store import store_of
 from components.release.manifest import Manifest
 from components.release.notes import ERASURE, NotedServices, edited, note, noted, unless_same
 from components.release.services import InferenceServices
@@ -25,7 +25,7 @@ def mark(environment: Environment, case: str) -> list[dict[str, str]]:
     Raises:
         HeadraceError: The services cannot be seen or changed.
     """
-    records = tombstones.records(open_store(environment.store), subject_key(environment), case)
+    records = tombstones.records(store_of(environment), subject_key(environment), case)
     models = {model for record in records for model in record["models"]}
     if not models or not _serves_anything(environment):
         return []
