@@ -156,13 +156,8 @@ class Vault:
         """Seal what a file holds; it opens under this name, or the end of it, and no other."""
         data_key, key, wrapped = self._writing
         header = Header(key, wrapped, secrets.token_bytes(_SALT), name)
-        cipher = _cipher(data_key, header)
         target.write(header.encoded())
-        chunk, number = source.read(CHUNK), 0
-        while following := source.read(CHUNK):
-            target.write(cipher.encrypt(_nonce(number, last=False), chunk, None))
-            chunk, number = following, number + 1
-        target.write(cipher.encrypt(_nonce(number, last=True), chunk, None))
+        write_chunks(source, target, _cipher(data_key, header))
 
     def seal_bytes(self, data: bytes, name: str) -> bytes:
         """Seal something small."""
@@ -243,10 +238,28 @@ class Vault:
                 data_key = self._keys.unwrap(header.key, header.wrapped)
             except HeadraceError as error:
                 raise HeadraceError(f"{where} is sealed: {error}") from error
-            return io.BufferedReader(_Content(file, _cipher(data_key, header), where), CHUNK)
+            return read_chunks(file, _cipher(data_key, header), where)
         except BaseException:
             file.close()
             raise
+
+
+def write_chunks(source: BinaryIO, target: BinaryIO, cipher: AESGCM) -> None:
+    """Encrypt what a file holds from where it stands, with a key that no other file has."""
+    chunk, number = source.read(CHUNK), 0
+    while following := source.read(CHUNK):
+        target.write(cipher.encrypt(_nonce(number, last=False), chunk, None))
+        chunk, number = following, number + 1
+    target.write(cipher.encrypt(_nonce(number, last=True), chunk, None))
+
+
+def read_chunks(file: BinaryIO, cipher: AESGCM, where: str) -> BinaryIO:
+    """Decrypt what stands behind where a file is, from any place on; closing it closes the file.
+
+    Raises:
+        DamagedFile: It is not what was encrypted; also raised while it is read.
+    """
+    return io.BufferedReader(_Content(file, cipher, where), CHUNK)
 
 
 class _Content(io.RawIOBase):
