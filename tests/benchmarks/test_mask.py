@@ -18,10 +18,13 @@ from typing import Any, Literal
 import numpy as np
 import pytest
 
+from components.data.mask import people
+from components.data.mask.detector import Finding
 from components.data.mask.patterns import find, find_each
 from tests.benchmarks.faked import faked
 from tests.benchmarks.judging import Score, Span, judge
-from tests.benchmarks.labelled import RULES, Language, Sentence, Split, sentences
+from tests.benchmarks.labelled import NAMES, RULES, Language, Sentence, Split, sentences
+from tests.benchmarks.named import named
 
 COUNT = 1_000
 """Sentences of each language."""
@@ -72,6 +75,33 @@ def presidio(language: Language) -> Callable[[str], list[Span]]:
         return [(result.start, result.end, KINDS[result.entity_type]) for result in kept]
 
     return analyse
+
+
+def names_in(labelled: Sequence[Sentence]) -> list[list[Span]]:
+    """Find people and places that are no part of what rules find."""
+    texts = [sentence.text for sentence in labelled]
+    rules, names = find_each(texts, RULES, False), people.find_each(texts, NAMES)  # type: ignore[arg-type]
+
+    def free(name: Finding, others: Sequence[Finding]) -> bool:
+        return all(name.end <= other.start or other.end <= name.start for other in others)
+
+    return [
+        [(one.start, one.end, one.kind) for one in found if free(one, ruled)]
+        for found, ruled in zip(names, rules, strict=True)
+    ]
+
+
+def spacy_alone(language: Language) -> Callable[[list[str]], list[list[Span]]] | None:
+    """What the model says by itself; for Korean there is none."""
+    if language == "ko":
+        return None
+    from components.data.mask.english import _model
+
+    kinds = {"PERSON": "person", "GPE": "place", "LOC": "place"}
+    return lambda texts: [
+        [(one.start_char, one.end_char, kinds[one.label_]) for one in document.ents if one.label_ in kinds]
+        for document in _model().pipe(texts)
+    ]
 
 
 def both_ways(labelled: Sequence[Sentence], found: Sequence[Sequence[Span]], kinds: Sequence[str]) -> Scores:
@@ -147,3 +177,28 @@ def test_rules_against_presidio(
         for line in mine[0].errors[:40]:
             print("  ", line)
     assert mine[0].f1() > 0.9 and peer > batched
+
+
+@pytest.mark.benchmark
+@pytest.mark.parametrize("split", ["test", "faker"])
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_people_and_places(
+    language: Language, split: Literal["test", "faker"], capsys: pytest.CaptureFixture[str]
+) -> None:
+    for package in ("spacy", "kiwipiepy"):
+        pytest.importorskip(package, reason="packages of the extra `names`")
+    labelled = named(split, language, COUNT) if split == "test" else faked(language, COUNT)
+    found, seconds = timed(lambda: names_in(labelled))
+    kilobytes = sum(len(sentence.text.encode()) for sentence in labelled) / 1e3
+    alone = spacy_alone(language)
+    with capsys.disabled():
+        print(f"\n{language}, {split}, {COUNT:,} sentences, {kilobytes / seconds:.0f} KB a second on one core")
+        print("| kind | labelled | P | R | F1 | exact P | R | F1 | spaCy alone F1 |")
+        print("|---|--:|--:|--:|--:|--:|--:|--:|--:|")
+        partly, exact = both_ways(labelled, found, NAMES)
+        peer = judge(labelled, alone([one.text for one in labelled]), NAMES, partly=True) if alone else None
+        for kind in NAMES:
+            figures = [f"{value(kind):.3f}" for one in (partly, exact) for value in (one.precision, one.recall, one.f1)]
+            other = f"{peer.f1(kind):.3f}" if peer else "–"
+            print(f"| `{kind}` | {partly.right[kind] + partly.missed[kind]:,} | {' | '.join(figures)} | {other} |")
+    assert partly.f1("person") > 0.8

@@ -7,11 +7,7 @@ street, or words that announce it. `학교로 10분` and `12 Angry Men Drive` ha
 import re
 
 from components.data.mask.detector import NO_DIGIT, NO_LETTER, Detector, hangul, plain
-
-
-def _words(text: str) -> frozenset[str]:
-    return frozenset(text.split())
-
+from components.data.mask.lists import words_of
 
 _PROVINCE = (
     "(?:서울|부산|대구|인천|광주|대전|울산|세종|경기|강원|제주|충북|충남|전북|전남|경북|경남|충청[남북]도|전라[남북]도|경상[남북]도)"
@@ -111,7 +107,7 @@ def _english(match: re.Match[bytes], shadow: bytes) -> str:
     return "address" if _TAIL.search(match[0]) or _ANNOUNCED.search(before) else ""
 
 
-DISTRICTS = _words(
+DISTRICTS = words_of(
     """
     강남구 강동구 강북구 강서구 관악구 광진구 구로구 금천구 노원구 도봉구 동대문구 동작구 마포구 서대문구 서초구
     성동구 성북구 송파구 양천구 영등포구 용산구 은평구 종로구 중구 중랑구 동구 서구 남구 북구 영도구 부산진구 동래구

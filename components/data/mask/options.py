@@ -18,6 +18,8 @@ Kind = Literal[
     "ip",
     "address",
     "secret",
+    "person",
+    "place",
 ]
 
 IDENTIFYING: frozenset[Kind] = frozenset(
@@ -30,10 +32,18 @@ a secret not even a keyed hash is kept.
 """
 
 
+NAMES: tuple[Kind, ...] = ("person", "place")
+"""Kinds that models and lists find, not rules: slower, less sure, and with packages of their own."""
+RULES: tuple[Kind, ...] = tuple(kind for kind in get_args(Kind) if kind not in NAMES)
+
+
 class Mask(Options):
     """Which personal data is masked."""
 
-    kinds: list[Kind] = Field(list(get_args(Kind)), description="Kinds of personal data to mask.")
+    kinds: list[Kind] = Field(
+        list(RULES),
+        description="Kinds of personal data to mask; `person` and `place` need the packages of the extra `names`.",
+    )
     keep_examples: bool = Field(
         True,
         description="Leave addresses that belong to nobody: mail at reserved example domains (RFC 2606), loopback and "

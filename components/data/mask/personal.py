@@ -1,13 +1,14 @@
 """Replaces personal data by typed masks: `[EMAIL_1]`, `[PHONE_2]`, the same number for the same person's data.
 
-Numbers are consistent within a document, not across documents: across them they would be pseudonyms that link people.
+Numbers are consistent within a document, also where it names a person now in full, now in part. They are not across
+documents: there they would be pseudonyms that link people.
 """
 
 import re
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import get_args
+from typing import Any
 
 import pyarrow as pa
 
@@ -16,8 +17,10 @@ from components.common.documents import SCHEMA, DocumentWriter, count_documents,
 from components.common.keys import subject_key
 from components.common.report import Report
 from components.common.step import Context, Outcome
-from components.data.mask.options import IDENTIFYING, Kind, Mask
+from components.data.mask.detector import Finding
+from components.data.mask.options import IDENTIFYING, RULES, Kind, Mask
 from components.data.mask.patterns import find
+from components.data.mask.people import People, find_each
 
 LABELS: dict[Kind, str] = {
     "email": "EMAIL",
@@ -31,6 +34,8 @@ LABELS: dict[Kind, str] = {
     "ip": "IP",
     "address": "ADDRESS",
     "secret": "SECRET",
+    "person": "PERSON",
+    "place": "PLACE",
 }
 ROWS = 500
 _MASK = re.compile(rf"\[({'|'.join(LABELS.values())})_(\d{{1,9}})\]")
@@ -43,31 +48,41 @@ class Masker:
     Args:
         kinds: Kinds of personal data to mask.
         keep_examples: Leave addresses that belong to nobody.
+        people: Who is who in the document.
     """
 
-    def __init__(self, kinds: Sequence[Kind], keep_examples: bool = True) -> None:
+    def __init__(self, kinds: Sequence[Kind], keep_examples: bool = True, people: People | None = None) -> None:
         self.kinds = kinds
         self.keep_examples = keep_examples
         self.masked: Counter[Kind] = Counter()
         self._numbers: dict[tuple[Kind, str], int] = {}
         self._last: Counter[str] = Counter()
+        self._people = people or People()
 
-    def mask(self, text: str) -> str:
-        """Mask a text. Masking it once more changes nothing."""
+    def mask(self, text: str, names: Sequence[Finding] = ()) -> str:
+        """Mask a text. What rules find there is nothing left of when it is masked once more.
+
+        Args:
+            text: Any text.
+            names: People and places in it; where rules find something else, they give way.
+        """
         if "[" in text:
             for label, number in _MASK.findall(text):
                 self._last[label] = max(self._last[label], int(number))
+            names = [one for one in names if not any(_overlap(one, mask.span()) for mask in _MASK.finditer(text))]
         while True:
+            findings = list(find(text, self.kinds, self.keep_examples))
+            findings += [one for one in names if not any(_overlap(one, rule[:2]) for rule in findings)]
+            if not findings:
+                return text
             pieces: list[str] = []
             position = 0
-            for finding in find(text, self.kinds, self.keep_examples):
-                pieces += [text[position : finding.start], self._name(finding.kind, finding.canonical)]
-                position = finding.end
-                self.masked[finding.kind] += 1
-            if not pieces:
-                return text
+            for start, end, kind, canonical in sorted(findings):
+                pieces += [text[position:start], self._name(kind, canonical)]
+                position = end
+                self.masked[kind] += 1
             # A mask is a new neighbour for what stands beside it, so look again.
-            text = "".join([*pieces, text[position:]])
+            text, names = "".join([*pieces, text[position:]]), ()
 
     def subjects(self, key: bytes) -> set[str]:
         """Name the people whose data was masked, so that erasure finds a text that does not tell them any more."""
@@ -75,10 +90,15 @@ class Masker:
 
     def _name(self, kind: Kind, canonical: str) -> str:
         label = LABELS[kind]
+        canonical = self._people.who(canonical) if kind == "person" else canonical
         if (kind, canonical) not in self._numbers:
             self._last[label] += 1
             self._numbers[kind, canonical] = self._last[label]
         return f"[{label}_{self._numbers[kind, canonical]}]"
+
+
+def _overlap(name: Finding, span: tuple[int, int]) -> bool:
+    return name.start < span[1] and span[0] < name.end
 
 
 def run(documents: Path, masked: Path, options: Mask, context: Context) -> Outcome:
@@ -102,20 +122,38 @@ def run(documents: Path, masked: Path, options: Mask, context: Context) -> Outco
     affected: Counter[Kind] = Counter()
     sources: dict[str, Counter[Kind]] = {}
     touched = done = 0
-    # Without all kinds, finding nothing does not mean that there is nothing.
-    complete = set(options.kinds) == set(get_args(Kind))
+    # Without all rules, finding nothing does not mean that there is nothing.
+    complete = set(RULES) <= set(options.kinds)
     with DocumentWriter(masked) as writer:
         for batch in read_batches(documents, rows=ROWS):
             texts, messages, metadata, pii, people = [], [], [], [], []
-            for text, dialogue, pairs, before, named, source in zip(
-                *(batch[name].to_pylist() for name in ("text", "messages", "metadata", "pii", "subjects", "source")),
-                strict=True,
-            ):
-                masker = Masker(options.kinds, options.keep_examples)
-                texts.append(masker.mask(text))
-                messages.append([{**message, "content": masker.mask(message["content"])} for message in dialogue])
+            rows = list(
+                zip(
+                    *(
+                        batch[name].to_pylist()
+                        for name in ("text", "messages", "metadata", "pii", "subjects", "source")
+                    ),
+                    strict=True,
+                )
+            )
+            found_names = find_each([value for row in rows for value in _strings(*row[:3])], options.kinds)
+            place = 0
+            for text, dialogue, pairs, before, named, source in rows:
+                last = place + len(_strings(text, dialogue, pairs))
+                names = found_names[place:last]
+                place = last
+                people_met = People(one.canonical for each in names for one in each if one.kind == "person")
+                masker = Masker(options.kinds, options.keep_examples, people_met)
+                following = iter(names)
+                texts.append(masker.mask(text, next(following)))
+                messages.append(
+                    [{**message, "content": masker.mask(message["content"], next(following))} for message in dialogue]
+                )
                 metadata.append(
-                    [(name, value if name == _NOT_PERSONAL else masker.mask(value)) for name, value in pairs]
+                    [
+                        (name, value if name == _NOT_PERSONAL else masker.mask(value, next(following)))
+                        for name, value in pairs
+                    ]
                 )
                 pii.append(_state(before, bool(masker.masked), complete))
                 people.append(sorted(masker.subjects(key).union(named)))
@@ -137,6 +175,12 @@ def run(documents: Path, masked: Path, options: Mask, context: Context) -> Outco
         metrics={"documents_masked": touched, **{f"masked_{kind}": found[kind] for kind in sorted(found)}},
         report=_report(total, touched, found, affected, sources),
     )
+
+
+def _strings(text: str, dialogue: list[dict[str, Any]], pairs: list[tuple[str, str]]) -> list[str]:
+    """What of a document is masked, in the order in which it is."""
+    said = [message["content"] for message in dialogue]
+    return [text, *said, *(value for name, value in pairs if name != _NOT_PERSONAL)]
 
 
 def _state(before: str, found: bool, complete: bool) -> str:
@@ -173,5 +217,6 @@ def _report(
             "Sources",
             20,
         )
-    report.text("Names of people and places are not found by this step.")
+    if not {"person", "place"} & set(found):
+        report.text("Names of people and places were not looked for, or none was found.")
     return report

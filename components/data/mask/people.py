@@ -1,0 +1,145 @@
+"""Finds people and places in texts of any mixture of English and Korean, and tells who is who in a document.
+
+A text is taken sentence by sentence: those whose letters are mostly Latin go to the English finder, those with Korean
+words to the Korean one, and a Korean sentence's Latin words are looked up among the given names.
+"""
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+from components.data.mask import english, korean
+from components.data.mask.detector import Finding
+from components.data.mask.options import Kind
+
+_SENTENCE = re.compile(r"[^\n.!?。]*(?:[\n.!?。]+\s*|$)")
+_LETTER = re.compile(r"[A-Za-zÀ-ÿ]")
+_HANGUL = re.compile("[가-힣]")
+_KOREAN_WORD = re.compile("[가-힣]{2}")
+_CAPITAL = re.compile("[A-ZÀ-Þ]")
+_LETTERS_A_SYLLABLE = 2.5
+"""Latin letters that say as much as one syllable of Hangul."""
+_LONGEST = 5_000
+"""Characters that a finder reads at once, so that its memory does not grow with the text."""
+
+
+class _Piece(NamedTuple):
+    place: int
+    start: int
+    text: str
+
+
+def find_each(texts: Sequence[str], kinds: Sequence[Kind]) -> list[list[Finding]]:
+    """Find people and places in each of many texts, in order and without overlaps.
+
+    Args:
+        texts: Any texts.
+        kinds: The kinds to look for; without `person` and `place` nothing is.
+
+    Raises:
+        HeadraceError: What finds names is not installed.
+    """
+    found: list[list[Finding]] = [[] for _ in texts]
+    if not {"person", "place"} & set(kinds):
+        return found
+    latin: list[_Piece] = []
+    hangul: list[_Piece] = []
+    for place, text in enumerate(texts):
+        for start, end, script in _pieces(text):
+            (latin if script == "latin" else hangul).append(_Piece(place, start, text[start:end]))
+    for pieces, finder in ((latin, english.find), (hangul, korean.find)):
+        if pieces:
+            for piece, findings in zip(pieces, finder([piece.text for piece in pieces]), strict=True):
+                found[piece.place] += [_moved(one, piece.start) for one in findings if one.kind in kinds]
+    for piece in hangul if "person" in kinds else ():
+        if _CAPITAL.search(piece.text):
+            found[piece.place] += [_moved(one, piece.start) for one in english.find_listed(piece.text)]
+    return [
+        _in_order([*findings, *_again(text, findings)]) if findings else []
+        for text, findings in zip(texts, found, strict=True)
+    ]
+
+
+def _moved(finding: Finding, by: int) -> Finding:
+    return finding._replace(start=finding.start + by, end=finding.end + by)
+
+
+def _in_order(findings: Sequence[Finding]) -> list[Finding]:
+    kept: list[Finding] = []
+    for one in sorted(findings, key=lambda one: (one.start, -one.end)):
+        if not kept or kept[-1].end <= one.start:
+            kept.append(one)
+    return kept
+
+
+def _pieces(text: str) -> Iterator[tuple[int, int, str]]:
+    """Cut a text into runs of sentences of one script; those without a name's letters are left out."""
+    start = end = 0
+    running = ""
+    for match in _SENTENCE.finditer(text):
+        script = _script_of(match[0])
+        if script != running or match.end() - start > _LONGEST:
+            if running:
+                yield start, end, running
+            start, running = match.start(), script
+        end = match.end()
+    if running and start < end:
+        yield start, end, running
+
+
+def _script_of(sentence: str) -> str:
+    """Name the script that most of a sentence is in, '' where neither could be a name."""
+    syllables = len(_HANGUL.findall(sentence)) if _KOREAN_WORD.search(sentence) else 0
+    letters = len(_LETTER.findall(sentence)) if syllables or _CAPITAL.search(sentence) else 0
+    if not syllables and not letters:
+        return ""
+    return "hangul" if syllables * _LETTERS_A_SYLLABLE >= letters else "latin"
+
+
+def _again(text: str, findings: Sequence[Finding]) -> list[Finding]:
+    """Find the people of a text wherever it names them in full, and by surnames that are no words."""
+    names: dict[str, str] = {}
+    for one in findings:
+        written = text[one.start : one.end]
+        if one.kind != "person" or (len(written) < 3 if _HANGUL.match(written) else " " not in written):
+            continue
+        names[written] = one.canonical
+        surname = written.rpartition(" ")[2]
+        if not _HANGUL.match(written) and len(surname) > 3 and not english.is_word(surname):
+            names.setdefault(surname, one.canonical.rpartition(" ")[2])
+    if not names:
+        return []
+    longest_first = sorted(names, key=lambda name: (-len(name), name))
+    pattern = rf"(?<![\w@./-])(?:{'|'.join(map(re.escape, longest_first))})(?![0-9A-Za-zÀ-ɏ_@/-])"
+    return [Finding(*match.span(), "person", names[match[0]]) for match in re.finditer(pattern, text)]
+
+
+class People:
+    """Tells who is who in one document: `김철수` and `김 부장`, `Ada Lovelace` and `Ms Lovelace`.
+
+    A part of a name is the person whose it is, if that can be one only.
+
+    Args:
+        names: The people's names that the document has, in canonical form.
+    """
+
+    def __init__(self, names: Iterable[str] = ()) -> None:
+        known = sorted(set(names))
+        wholes = {name: [one for one in known if _is_part(name, one)] for name in known}
+        longest = {name: [one for one in wholes[name] if not wholes[one]] for name in known}
+        self._whole = {name: found[0] for name, found in longest.items() if len(found) == 1}
+
+    def who(self, name: str) -> str:
+        """Give the whole name of which this one is a part, or the name itself."""
+        return self._whole.get(name, name)
+
+
+def _is_part(short: str, whole: str) -> bool:
+    if len(short) >= len(whole):
+        return False
+    if _HANGUL.match(whole):
+        return whole.endswith(short) if len(short) > 1 else whole.startswith(short)
+    words = whole.split()
+    return all(
+        word in words or (len(word) == 1 and any(one.startswith(word) for one in words)) for word in short.split()
+    )
