@@ -83,10 +83,10 @@ def probe(
 
 
 def _print(probed: "Probed") -> None:
-    rows = probed.record["summary"]
-    table = Table(*rows[0])
-    for row in rows:
-        table.add_row(*(escape(cell) for cell in row.values()))
+    summary = probed.record["summary"]
+    table = Table(*map(escape, summary["columns"]))
+    for row in summary["rows"]:
+        table.add_row(*map(escape, row))
     console.print()
     console.print(table)
     console.print(f"[bold]{probed.record['decision']}[/]  {escape(probed.record['sentence'])}", soft_wrap=True)

@@ -84,10 +84,12 @@ def run(
 def _record(
     result: Result, advice: Advice, sides: Mapping[str, Side], drawn: Drawn, options: Probing
 ) -> dict[str, Any]:
+    rows = [measure_row(name, measure, sides) for name, measure in result.measures.items()]
     return {
         **asdict(advice),
         "compare": options.compare,
-        "summary": [measure_row(name, measure, sides) for name, measure in result.measures.items()],
+        # Lists, because canonical JSON sorts keys and would put the difference before what differs.
+        "summary": {"columns": list(rows[0]), "rows": [list(row.values()) for row in rows]},
         "score": options.score,
         "seeds": options.seeds,
         "confidence": options.confidence,

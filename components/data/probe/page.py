@@ -39,10 +39,9 @@ def page(result: Result, advice: Advice, sides: Mapping[str, Side], drawn: Drawn
     report.metrics(tiles)
     report.table([_side_row(sides[side]) for side in SIDES], "The two sides")
     report.table([measure_row(name, measure, sides) for name, measure in result.measures.items()], "Measures")
-    changes = {_label(name): measure.change for name, measure in result.measures.items()}
     report.figure(
-        changes_figure(changes, [_label(name) for name in LESS_IS_BETTER], between),
-        "Differences by measure, each seed as a dot; perplexity in nats a token",
+        changes_figure(_by_scale(result, between), [_label(name) for name in LESS_IS_BETTER]),
+        "Differences by measure, each seed as a dot",
     )
     report.figure(
         losses_figure({sides[side].name: [trial.losses for trial in sides[side].trials] for side in SIDES}),
@@ -108,6 +107,13 @@ def _price(report: Report, result: Result, options: Probing) -> None:
 
 def _label(measure: str) -> str:
     return f"{WORDS[measure]}{' (less is better)' if measure in LESS_IS_BETTER else ''}"
+
+
+def _by_scale(result: Result, between: str) -> dict[str, dict[str, Difference]]:
+    """The differences, perplexity aside: as a log it has no bounds and would press the others flat."""
+    changes = {_label(name): measure.change for name, measure in result.measures.items()}
+    perplexity = {name: changes.pop(name) for name in [_label("perplexity")]}
+    return {f"{between}, as a share": changes, f"{between}, in nats a token": perplexity}
 
 
 def _side_row(side: Side) -> dict[str, Any]:

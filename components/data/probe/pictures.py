@@ -24,21 +24,21 @@ def losses_figure(losses: Mapping[str, Sequence[Sequence[float]]]) -> Figure:
     return figure
 
 
-def changes_figure(changes: Mapping[str, Difference], less_is_better: Collection[str], between: str) -> Figure:
+def changes_figure(changes: Mapping[str, Mapping[str, Difference]], less_is_better: Collection[str]) -> Figure:
     """Differences of the measures with their intervals, and each seed as a dot.
 
     Args:
-        changes: The differences by measure, in the words of the report.
+        changes: For each scale, as it is called, the differences by measure, in the words of the report.
         less_is_better: Measures that are better the lower they are.
-        between: What is subtracted from what.
     """
-    figure = Figure(figsize=(7, 0.8 + 0.42 * len(changes)))
-    axes = figure.add_subplot()
-    for place, change in enumerate(changes.values()):
-        axes.plot(change.by_seed, [place] * len(change.by_seed), "o", color="#5d6f79", markersize=3, alpha=0.5)
-    verdicts = [verdict(change, more_is_better=name not in less_is_better) for name, change in changes.items()]
-    _bars(axes, list(changes), list(changes.values()), verdicts)
-    axes.set(xlabel=f"difference: {between}")
+    sizes = [len(one) for one in changes.values()]
+    figure = Figure(figsize=(7, 0.8 * len(sizes) + 0.42 * sum(sizes)), layout="constrained")
+    for axes, (scale, of) in zip(figure.subplots(len(sizes), height_ratios=sizes), changes.items(), strict=True):
+        for place, change in enumerate(of.values()):
+            axes.plot(change.by_seed, [place] * len(change.by_seed), "o", color="#5d6f79", markersize=3, alpha=0.5)
+        verdicts = [verdict(change, more_is_better=name not in less_is_better) for name, change in of.items()]
+        _bars(axes, list(of), list(of.values()), verdicts)
+        axes.set(xlabel=scale)
     return figure
 
 

@@ -359,6 +359,7 @@ def test_a_probe_goes_on_where_it_was_and_comes_to_the_same(
     heads = [re.findall(r"<th[^>]*>([^<]*)", head) for head in re.findall(r"<thead>.*</thead>", page)]
     told = [head for head in heads if "present" in head]
     assert len(told) == 4, "measures, by who was trained, by group, examples"
+    told.append(found["summary"]["columns"])
     for head in told:
         place = head.index("present")
         assert head[place : place + 3] == ["present", "proposed", "difference"], "the same order in every table"
@@ -388,3 +389,26 @@ def test_a_version_is_found_by_name_and_eight_characters_of_its_hash(tmp_path: P
     for wrong in ("corpus", "corpus/aaaa", "aaaaaaaa", f"none/{'a' * 64}", "corpus/cccccccc"):
         with pytest.raises(UsageError, match=r"write NAME/HASH; there are: corpus/aaaaaaaa, corpus/bbbbbbbb, other/a"):
             find_version(store, wrong)
+
+
+def test_the_command_shows_both_sides_before_their_difference(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from typer.testing import CliRunner
+
+    from pipelines import probing
+    from pipelines.cli import app
+
+    columns = ["measure", "base model", "random", "scored", "difference", "verdict"]
+    summary = {"columns": columns, "rows": [["token F1", "0.1", "0.2", "0.4", "+0.2", "better"]]}
+    record = {"decision": "better", "sentence": "By [far].", "recommendation": "Keep it.", "summary": summary}
+
+    def run_probe(recipe: Any, present: str, proposed: str, *_: Any) -> probing.Probed:
+        assert (present, proposed, recipe.probe.compare) == ("libs/aaaaaaaa", "libs/aaaaaaaa", "selection")
+        stored = json.loads(canonical(record))
+        return probing.Probed(stored, tmp_path / "probe.html", tmp_path / "probe.json")
+
+    monkeypatch.setattr(probing, "run_probe", run_probe)
+    asked = ["probe", "--present", "libs/aaaaaaaa", "--ablation", "--home", str(tmp_path)]
+    shown = CliRunner().invoke(app, asked, env={"COLUMNS": "120"})
+    assert shown.exit_code == 0, shown.output
+    places = [shown.output.index(name) for name in [*columns, "0.2", "0.4", "+0.2", "By [far].", "Keep it."]]
+    assert places == sorted(places)
