@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 from rich.console import Console
 from rich.markup import escape
+from rich.table import Table
 from rich.tree import Tree
 
 from components.common.errors import HeadraceError, Interrupted, UsageError, machine_trouble
@@ -219,10 +220,13 @@ def reference(
 
 @ledger_app.command()
 def verify(environment: EnvironmentName = "local", home: Home = DEFAULT_HOME) -> None:
-    """Check every entry, link, signature and every byte of every recorded artifact."""
+    """Check every entry, link, signature and every byte of every recorded artifact, and the audit log's chain."""
+    from components.common import audit
+    from components.common.ledger import Finding
+
     ledger = _ledger(environment, home)
     with console.status("hashing every recorded artifact …"):
-        findings = ledger.verify()
+        findings = ledger.verify() + [Finding("audit log", problem) for problem in audit.verify(ledger.store)]
         count = sum(1 for _ in ledger.entries())
     for finding in findings:
         console.print(f"[red]✗[/] {escape(f'{finding.subject}: {finding.problem}')}", soft_wrap=True)
@@ -231,6 +235,36 @@ def verify(environment: EnvironmentName = "local", home: Home = DEFAULT_HOME) ->
     if not count:
         raise HeadraceError(f"there is no ledger in {home} yet; `headrace run` makes one")
     console.print(f"[green]✓[/] {count} entries, their links, signatures and artifacts hold")
+
+
+@ledger_app.command("audit")
+def audit_(
+    source: Annotated[str, typer.Option(help="Only readings of records of this declared source.")] = "",
+    artifact: Annotated[str, typer.Option(help="Only readings of artifacts whose address holds this.")] = "",
+    who: Annotated[str, typer.Option(help="Only readings by accounts or users whose name holds this.")] = "",
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, a record a line.")] = False,
+    environment: EnvironmentName = "local",
+    home: Home = DEFAULT_HOME,
+) -> None:
+    """Show who read confidential or restricted records, when, with what and why; exits with 1 for a broken chain."""
+    from components.common import audit
+    from components.common.sealed_store import store_of
+
+    store = store_of(_load(environment, home))
+    table = Table("when", "who", "with", "of", "records", "why")
+    table.columns[3].overflow = "fold"
+    for read in audit.records(store):
+        if (source and source not in read["sources"]) or artifact not in read["artifact"] or who not in read["who"]:
+            continue
+        if as_json:
+            typer.echo(json.dumps(read, ensure_ascii=False))
+            continue
+        counts = "\n".join(f"{number:,} {name}" for name, number in sorted((read["grades"] | read["sources"]).items()))
+        table.add_row(read["at"], *(escape(read[name]) for name in ("who", "what", "artifact")), counts, read["why"])
+    if not as_json:
+        console.print(table)
+    if problems := audit.verify(store):
+        raise HeadraceError(f"the audit log does not hold: {problems[0]}")
 
 
 @ledger_app.command("trace")
@@ -356,17 +390,18 @@ def _load(name: str, home: Path) -> "Environment":
 
 
 def _ledger(name: str, home: Path) -> "Ledger":
-    from components.common.ledger import Ledger
-    from components.common.store import open_store
+    from components.common.ledger import open_ledger
 
-    environment = _load(name, home)
-    return Ledger(open_store(environment.store), Path(environment.signing_key))
+    return open_ledger(_load(name, home))
 
 
 def _mount() -> None:
     serving = importlib.import_module("serving.cli")
     app.add_typer(importlib.import_module("pipelines.gc").gc_app, name="gc")
     app.add_typer(importlib.import_module("pipelines.erase_cli").erase_app, name="erase")
+    keys = importlib.import_module("pipelines.keys_cli")
+    app.add_typer(keys.keys_app, name="keys")
+    app.add_typer(keys.unseal_app)
     app.add_typer(serving.serve_app, name="serve")
     app.add_typer(serving.rollout_app, name="rollout")
     app.add_typer(serving.models_app, name="models")

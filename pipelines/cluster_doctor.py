@@ -12,7 +12,7 @@ from typing import Any
 
 from kubernetes.utils import parse_quantity
 
-from components.common.environment import Accelerated, Environment, Pool
+from components.common.environment import KEYSET, Accelerated, Environment, Pool
 from components.common.errors import HeadraceError
 from components.common.recipes import Recipe, load_recipe
 from components.release.manifest import API_VERSION
@@ -21,6 +21,7 @@ from pipelines.cluster_facts import (
     CONFIGURATION,
     CONTROLLER,
     ERASURE_SECRET,
+    KEYSET_SECRET,
     KSERVE,
     LEDGER_SECRET,
     MODEL_SECRET,
@@ -153,6 +154,8 @@ def _secrets_of(environment: Environment) -> dict[tuple[str, str], tuple[Mark, s
     }
     if environment.notify.channels:
         wanted[pipelines, NOTIFY_SECRET] = (Mark.BAD, "nobody hears of a failed run")
+    if environment.encryption == KEYSET:
+        wanted[pipelines, KEYSET_SECRET] = (Mark.BAD, "nothing can be sealed, and nothing sealed be read")
     wanted[environment.serving.namespace, MODEL_SECRET] = (Mark.UNSURE, "encrypted model versions cannot be served")
     return wanted
 

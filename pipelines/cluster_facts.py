@@ -40,6 +40,7 @@ SUBJECTS_SECRET = "headrace-subjects"
 ERASURE_SECRET = "headrace-erasure"
 NOTIFY_SECRET = "headrace-notify"
 MODEL_SECRET = "headrace-model-key"
+KEYSET_SECRET = "headrace-keyset"
 
 _METADATA = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
 _SECONDS = 10

@@ -88,11 +88,12 @@ def scan(sealed: Sealed, environment: EnvironmentName = "local", home: Home = No
 
     Run it before an erasure to see what would go, and after it to see that nothing is left.
     """
-    from components.operations.erase.work import describe, look
+    from components.operations.erase.work import describe, look, note_reads
 
     erasure = _open(sealed, load_environment(environment, home))
     with console.status("searching …") as status:
         found = look(erasure, lambda note: status.update(note))
+    note_reads(erasure, found, "headrace erase scan")
     if found.places:
         _show(erasure, found)
         raise HeadraceError(f"{describe(found)}; `headrace erase run` erases it")
@@ -115,7 +116,7 @@ def run(
     from components.operations.backup.clear import clear_backups
     from components.operations.backup.take import noted
     from components.operations.erase.certificate import certify, save
-    from components.operations.erase.mark import mark
+    from components.operations.erase.mark import make_sure_of_services, mark
     from components.operations.erase.work import describe, erase, look
     from pipelines.line import only_run
 
@@ -123,6 +124,7 @@ def run(
     if not place.home:
         raise UsageError(f"{place.name} is a cluster; `headrace erase submit` runs the erasure there")
     erasure = _open(sealed, place)
+    make_sure_of_services(place)
     with only_run(Path(place.home)), console.status("searching …") as status:
         if not yes:
             found = look(erasure, lambda note: status.update(note))
@@ -153,11 +155,11 @@ def run(
 @erase_app.command()
 def submit(sealed: Sealed, environment: EnvironmentName = "local", home: Home = None) -> None:
     """Leave a sealed request in the environment's store, and say how the run that carries it out is started."""
-    from components.common.store import open_store
+    from components.common.sealed_store import store_of
     from components.operations.erase.steps import leave_request
 
     place = load_environment(environment, home)
-    name = leave_request(open_store(place.store), _read(sealed))
+    name = leave_request(store_of(place), _read(sealed))
     console.print(f"headrace submit erase_subject request={name} -e {escape(environment)} --wait", soft_wrap=True)
 
 

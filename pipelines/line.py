@@ -12,12 +12,16 @@ from pathlib import Path
 
 import yaml
 
+from components.common import audit
 from components.common.documents import read_table
 from components.common.environment import Environment
 from components.common.errors import GateHold, HeadraceError
 from components.common.ledger import DamagedArtifact, check_input
 from components.common.recipes import Recipe
 from components.common.report import Report
+from components.common.sealed_store import store_of
+from components.common.vault import DamagedFile, Vault, files_of, is_sealed
+from components.common.wrapping import open_vault
 from components.data.decontaminate.items import state_of
 from components.data.ingest.read import fingerprint
 from components.evaluation.gate.decide import VERDICT
@@ -61,9 +65,8 @@ def run_line(recipe: Recipe, environment: Environment, display: Display) -> Line
     """
     home = Path(environment.home)
     began = time.monotonic()
-    folder = home / "runs" / f"{datetime.now():%Y-%m-%d-%H%M%S}"
-    with only_run(home), when_stopped(), _served(environment, display):
-        folder.mkdir(parents=True, exist_ok=True)
+    vault = open_vault(environment)
+    with only_run(home), when_stopped(), run_folder(home, vault) as folder, _served(environment, display):
         arguments = {
             "recipe": _observed(recipe).parameter(),
             "environment": environment.parameter(),
@@ -74,8 +77,13 @@ def run_line(recipe: Recipe, environment: Environment, display: Display) -> Line
                 display.say(f"[bold]{name}[/]")
                 runs.append(run_pipeline(load_pipeline(name), arguments, home, log, display))
         released = runs[-1]
-        questions = _questions(output_of(released, "curate", "questions", home))
-        decision, verdict = _verdict(output_of(released, "gate", "verdict", home))
+        asked = output_of(released, "curate", "questions", home, vault)
+        with vault.opened(asked) as made:
+            read = audit.Read("headrace run", f"file://{asked}", "traffic for the canary", f"file://{folder}")
+            audit.note_folder(store_of(environment), made, read)
+            questions = _questions(made)
+        with vault.opened(output_of(released, "gate", "verdict", home, vault)) as made:
+            decision, verdict = _verdict(made)
         rehearsal = None
         service = connect(environment, recipe.release.publish.name)
         if decision == "release" and service.status().candidate:
@@ -84,7 +92,7 @@ def run_line(recipe: Recipe, environment: Environment, display: Display) -> Line
         rollout = service.status()
         seconds = time.monotonic() - began
         report = folder / "report.html"
-        _write_report(report, recipe, runs, decision, verdict, rollout, rehearsal, seconds)
+        _write_report(report, vault, recipe, runs, decision, verdict, rollout, rehearsal, seconds)
     if decision != "release":
         raise GateHold(f"the gate holds this model: {verdict.rstrip('.')}; nothing was published; report: {report}")
     return LineRun(decision, verdict, rollout, rehearsal, questions[0], report, seconds)
@@ -111,6 +119,22 @@ def only_run(home: Path) -> Iterator[None]:
         lock.write(str(os.getpid()))
         lock.flush()
         yield
+
+
+@contextmanager
+def run_folder(home: Path, vault: Vault) -> Iterator[Path]:
+    """A folder for a run's log and report, which show excerpts of documents; sealed with the run's end.
+
+    What a run left plain that was killed is sealed too.
+    """
+    folder = home / "runs" / f"{datetime.now():%Y-%m-%d-%H%M%S}"
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        yield folder
+    finally:
+        for path in files_of(home / "runs") if vault.seals else ():
+            if not is_sealed(path):
+                vault.seal_file(path, path, path.relative_to(home).as_posix())
 
 
 @contextmanager
@@ -148,14 +172,14 @@ def _step(run: PipelineRun, name: str) -> StepRun:
     return next(step for step in run.steps if step.name == name)
 
 
-def output_of(run: PipelineRun, step: str, name: str, home: Path) -> Path:
+def output_of(run: PipelineRun, step: str, name: str, home: Path, vault: Vault) -> Path:
     """Find a step's output; a reused one may have been damaged since."""
     report = _step(run, step).report
     if report is None:
         raise HeadraceError(f"{step} left no report, so its outputs cannot be found; see the run's log")
     artifact = report.parent / name
     try:
-        check_input(artifact)
+        check_input(artifact, vault)
     except DamagedArtifact:
         set_aside(artifact, home)
         raise
@@ -200,6 +224,7 @@ def _rehearse(questions: list[str], recipe: Recipe, environment: Environment, di
 
 def _write_report(
     path: Path,
+    vault: Vault,
     recipe: Recipe,
     runs: list[PipelineRun],
     decision: str,
@@ -223,8 +248,8 @@ def _write_report(
     for run in runs:
         for step in run.steps:
             note = "reused" if step.state == "cached" else f"{step.seconds:.1f} s"
-            with suppress(OSError, ValueError):  # a reused report may have been removed or damaged since
-                page = Report.load(step.report.read_text("utf-8")) if step.report else Report(step.name)
+            with suppress(OSError, ValueError, DamagedFile):  # a reused report may have been removed or damaged since
+                page = Report.load(vault.read(step.report).decode()) if step.report else Report(step.name)
                 report.section(page, note, folded=step.name not in UNFOLDED)
     if rehearsal:
         report.heading("Rollout")

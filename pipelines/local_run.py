@@ -31,6 +31,7 @@ from kfp.pipeline_spec.pipeline_spec_pb2 import PipelineSpec
 
 from components.common.errors import HeadraceError, UsageError
 from components.common.step import DONE, ERROR, PROGRESS
+from components.common.vault import Vault
 from pipelines.compile import read_specification, render_local
 
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
@@ -127,10 +128,10 @@ def set_aside(artifact: Path, home: Path) -> None:
         artifact.rename(damaged)
 
 
-def folders_used(log: Path, home: Path) -> set[Path]:
+def folders_used(log: Path, home: Path, vault: Vault) -> set[Path]:
     """Folders of the artifacts that a run made or reused, by its log."""
     used: set[Path] = set()
-    for line in log.read_text("utf-8", "replace").splitlines():
+    for line in vault.read(log).decode("utf-8", "replace").splitlines():
         if line.strip().startswith(DONE):
             with contextlib.suppress(ValueError, LookupError):
                 used.add(Path(json.loads(line.strip().removeprefix(DONE))["report"]).parent)

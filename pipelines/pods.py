@@ -17,6 +17,7 @@ from kfp.dsl.pipeline_task import PipelineTask
 
 from components.common.environment import Accelerated, Sizes
 from components.common.errors import UsageError
+from components.common.wrapping import ENCRYPTION
 from components.operations.notify.component import notify
 
 BUDGETS = Path(__file__).parent / "budgets.yaml"
@@ -31,6 +32,8 @@ SUBJECTS = "headrace-subjects"
 """Secret with `subjects.key`, under which people and what was erased are named."""
 ERASURE = "headrace-erasure"
 """Secret with `erasure.pem`, which opens sealed requests."""
+KEYSET = "headrace-keyset"
+"""Secret with `keyset.json`, which seals what is derived from documents; there is none where Cloud KMS does."""
 KEYS_FOLDER = "/var/run/headrace/keys"
 
 _SIGNING = ("card", "register", "register-base", "publish", "erase", "certify")
@@ -108,6 +111,7 @@ def _secure(task: PipelineTask, name: str) -> None:
     task.set_retry(num_retries=2, backoff_duration="30s", backoff_factor=4.0, backoff_max_duration="600s")
     kubernetes.set_security_context(task, run_as_non_root=True)
     kubernetes.set_timeout(task, _HOURS.get(name, 2) * 3600)
+    kubernetes.use_secret_as_volume(task, KEYSET, f"{KEYS_FOLDER}/{Path(ENCRYPTION).parent}", optional=True)
     if name in _SIGNING:
         kubernetes.use_secret_as_volume(task, LEDGER, LEDGER_FOLDER)
     if name in _NAMING:  # optional: the step itself says what is missing, when it is needed

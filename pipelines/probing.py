@@ -4,19 +4,19 @@ import json
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from components.common.environment import Environment
 from components.common.errors import UsageError
 from components.common.recipes import Recipe
-from components.common.store import Store, open_store
+from components.common.sealed_store import store_of
+from components.common.store import Store
 from components.data.card.version import MANIFEST
 from components.data.probe.weigh import PROBE
 from pipelines.compile import load_pipeline
 from pipelines.display import Display
-from pipelines.line import only_run, output_of
+from pipelines.line import only_run, output_of, run_folder
 from pipelines.local_run import run_pipeline, when_stopped
 
 _SHORTEST = 8
@@ -46,7 +46,7 @@ def run_probe(recipe: Recipe, present: str, proposed: str, environment: Environm
         UsageError: A version is not there, or the store is elsewhere.
         HeadraceError: A step failed, or another run is under way.
     """
-    store = open_store(environment.store)
+    store = store_of(environment)
     versions = {"present": find_version(store, present), "proposed": find_version(store, proposed)}
     if not store.uri.startswith("file://"):
         given = " ".join(f"{name}={store.uri}/{version}" for name, version in versions.items())
@@ -63,16 +63,14 @@ def run_probe(recipe: Recipe, present: str, proposed: str, environment: Environm
         "recipe": recipe.parameter(),
         "environment": environment.parameter(),
     }
-    folder = home / "runs" / f"{datetime.now():%Y-%m-%d-%H%M%S}"
-    with only_run(home), when_stopped():
-        folder.mkdir(parents=True, exist_ok=True)
+    with only_run(home), when_stopped(), run_folder(home, store.vault) as folder:
         with (folder / "run.log").open("w", encoding="utf-8") as log:
             run = run_pipeline(load_pipeline("probe_data"), arguments, home, log, display)
-        made = output_of(run, "probe", "evidence", home)
+        made = output_of(run, "probe", "evidence", home, store.vault)
         evidence, report = folder / PROBE, folder / "probe.html"
         shutil.copyfile(made / PROBE, evidence)
         shutil.copyfile(made.parent / "report", report)
-    return Probed(json.loads(evidence.read_bytes()), report, evidence)
+    return Probed(json.loads(store.vault.read(evidence)), report, evidence)
 
 
 def find_version(store: Store, asked: str) -> str:

@@ -35,7 +35,8 @@ def print_summary(console: Console, finished: LineRun, recipe: Recipe, environme
     snippet = SNIPPET.format(gateway=gateway, model=service, question=json.dumps(finished.question, ensure_ascii=False))
     # Neither framed nor wrapped: it is there to be copied.
     console.print(f"[bold]from any OpenAI client[/]\n\n{escape(snippet)}\n", soft_wrap=True)
-    console.print(f"[bold]report[/]   {escape(str(finished.report))}", soft_wrap=True)
+    sealed = f"; `headrace unseal {finished.report} report.html --why …`" if environment.encryption else ""
+    console.print(f"[bold]report[/]   {escape(f'{finished.report}{sealed}')}", soft_wrap=True)
     console.print(f"[bold]next[/]     {NEXT}", soft_wrap=True)
 
 

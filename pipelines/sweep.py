@@ -18,9 +18,10 @@ from pydantic import ValidationError
 
 from components.common.environment import ENVIRONMENTS, Environment, load_environment
 from components.common.errors import HeadraceError, UsageError
-from components.common.ledger import SIDECAR, Ledger, is_gone, sha256
+from components.common.ledger import SIDECAR, is_gone, open_ledger, sha256
 from components.common.options import describe_validation
-from components.common.store import Stored, open_store
+from components.common.sealed_store import store_of
+from components.common.store import Stored
 from components.common.trace import trace
 from components.data.card.version import MANIFEST
 from components.model.versions import PROVENANCE
@@ -92,8 +93,8 @@ class Sweep:
         if keep_days < 1 and environment.serving.mode != "plane":
             raise UsageError("--keep-days 0: on a cluster a run may be about to publish what is younger than a day")
         self.environment = environment
-        self.store = open_store(environment.store)
-        self.ledger = Ledger(self.store, Path(environment.signing_key))
+        self.store = store_of(environment)
+        self.ledger = open_ledger(environment)
         self._now = now
         self._window = horizon(now, keep_days)
         self._home = Path(environment.home).resolve() if environment.home else None
@@ -277,7 +278,7 @@ class Sweep:
         if not ended:
             return lambda folder: "no run has ended well yet; it is gone on with from here", set(runs)
         newest = [path for path in runs if path >= ended[-1]]
-        used = {folder for path in newest for folder in folders_used(path / "run.log", self._home)}
+        used = {folder for path in newest for folder in folders_used(path / "run.log", self._home, self.store.vault)}
         return lambda folder: "the newest run that ended well uses it" if folder in used else "", set(newest)
 
     def _leftover(self, path: Path) -> Item:

@@ -196,11 +196,11 @@ def encrypt(
 
     The predictors of the environment need the same keys, as the secret headrace-model-key.
     """
-    from components.common.store import open_store
+    from components.common.sealed_store import store_of
     from serving.storage.sealed import read_keys
     from serving.storage.versions import encrypt as encrypt_version
 
-    typer.echo(encrypt_version(open_store(load_environment(environment, home).store), version, read_keys(keys)))
+    typer.echo(encrypt_version(store_of(load_environment(environment, home)), version, read_keys(keys)))
 
 
 def _rollout(environment: Environment, service: str) -> "RolloutBackend":

@@ -153,6 +153,12 @@ class Environment(Options):
         description="What seals all that is derived from documents: nothing, `keyset` (`encryption/keyset.json` in the "
         "folder of keys), or `gcp-kms://projects/…/locations/…/keyRings/…/cryptoKeys/…`.",
     )
+    cmek: str = Field(
+        "",
+        pattern=f"^(|{_KEY})$",
+        description="Key that Cloud Storage encrypts new objects with, `projects/…/cryptoKeys/…`; empty means the "
+        "bucket's own.",
+    )
     release: str = Field("", description="The release that runs here, a folder of pipelines/releases; set by promote.")
     recipe: str = Field("default", description="Recipe of runs that name none.")
     overrides: list[str] = Field([], description="`key=value` changes to every recipe here: thresholds, sizes.")
@@ -180,7 +186,7 @@ class Environment(Options):
         Another gateway, port or pool so leaves its cache as it is.
         """
         return self.model_dump(
-            mode="json", include={"name", "home", "store", "tracking", "signing_key", "keys", "encryption"}
+            mode="json", include={"name", "home", "store", "tracking", "signing_key", "keys", "encryption", "cmek"}
         )
 
 

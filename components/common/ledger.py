@@ -25,11 +25,16 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
+from components.common.environment import Environment
 from components.common.errors import HeadraceError
 from components.common.merkle import leaf_hash, merkle_root, root_of
-from components.common.store import Store, open_store
+from components.common.sealed_store import SealedStore, store_of
+from components.common.store import SIDECAR, Store, open_store
+from components.common.vault import DamagedFile, Vault, files_of
 
-SIDECAR = "ledger.json"
+OPEN = Vault()
+"""Reads what is not sealed."""
+
 _HEAD = {"head", "entry", "signed_at", "public_key", "signature"}
 _REMOVAL = {"entry", "output", "uri", "number", "state", "reason", "signed_at", "public_key", "signature"}
 _REMOVED, _RESTORED = "removed", "restored"
@@ -62,16 +67,16 @@ def file_digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def artifact_files(path: Path) -> dict[str, str]:
-    """SHA-256 of every file of an artifact by its relative name, the ledger's sidecar left out.
+def artifact_files(path: Path, vault: Vault = OPEN) -> dict[str, str]:
+    """SHA-256 of every file's content of an artifact by its relative name, the ledger's sidecar left out.
 
     Raises:
         HeadraceError: The artifact does not exist.
     """
     if not path.is_dir():
         raise HeadraceError(f"{path} does not exist or is no artifact directory")
-    files = sorted(file for file in path.rglob("*") if file.is_file() and file != path / SIDECAR)
-    return {file.relative_to(path).as_posix(): file_digest(file) for file in files}
+    names = [file.relative_to(path).as_posix() for file in files_of(path) if file != path / SIDECAR]
+    return {name: vault.digest(path / name, name) for name in names}
 
 
 def record_ids(path: Path) -> list[str]:
@@ -86,7 +91,7 @@ def entry_of(path: Path) -> str:
     return file_digest(sidecar) if sidecar.is_file() else ""
 
 
-def check_input(path: Path) -> dict[str, str]:
+def check_input(path: Path, vault: Vault = OPEN) -> dict[str, str]:
     """Verify an artifact against the entry it carries before it is used.
 
     Returns:
@@ -95,7 +100,10 @@ def check_input(path: Path) -> dict[str, str]:
     Raises:
         DamagedArtifact: A file changed, vanished or was added since the step that made it.
     """
-    files = artifact_files(path)
+    try:
+        files = artifact_files(path, vault)
+    except DamagedFile as error:
+        raise DamagedArtifact(path, error.problem) from error
     sidecar = path / SIDECAR
     if sidecar.is_file():
         try:
@@ -164,10 +172,12 @@ class Ledger:
     Args:
         store: Where entries live, below `ledger/`.
         key: File of the Ed25519 key (PEM); made on first use when its folder can be written.
+        vault: What opens artifacts that are sealed.
     """
 
-    def __init__(self, store: Store, key: Path) -> None:
+    def __init__(self, store: Store, key: Path, vault: Vault = OPEN) -> None:
         self.store = store
+        self.vault = vault
         self._key_file = key
 
     def record(self, entry: bytes, locations: Mapping[str, Iterable[str]]) -> str:
@@ -185,7 +195,7 @@ class Ledger:
         name = sha256(entry)
         made = json.loads(entry)["outputs"]
         for key, place in self._places(name):
-            if not place or (_is_local(place["uri"]) and not _holds(place["uri"], made[place["output"]]["files"])):
+            if not place or (_is_local(place["uri"]) and not self._holds(place["uri"], made[place["output"]]["files"])):
                 self.store.delete(key)
         for output, uris in locations.items():
             for uri in uris:
@@ -354,6 +364,12 @@ class Ledger:
             findings += self._verify_head(key.removeprefix("ledger/heads/").removesuffix(".json"), head, entries)
         return findings
 
+    def _holds(self, uri: str, files: Mapping[str, str]) -> bool:
+        try:
+            return _files_at(uri, self.vault) == files
+        except HeadraceError:
+            return False
+
     def _places(self, entry: str) -> Iterator[tuple[str, dict[str, str]]]:
         for key in self.store.list(f"ledger/locations/{entry}/"):
             data = self.store.read(key)
@@ -406,7 +422,7 @@ class Ledger:
                         yield Finding(subject, f"its removal was begun and not finished; run `headrace {command}`")
                     continue
                 try:
-                    files = _files_at(uri)
+                    files = _files_at(uri, self.vault)
                 except HeadraceError as error:
                     yield Finding(subject, str(error))
                     continue
@@ -485,7 +501,7 @@ class Ledger:
         if not statement:
             for place in self.locations(entry):
                 if place["output"] == output:
-                    with local_copy(place["uri"]) as folder:
+                    with local_copy(place["uri"], self.vault) as folder:
                         if folder:
                             return [leaf_hash(record) for record in sorted(record_ids(folder))]
             return None
@@ -530,6 +546,12 @@ class Ledger:
         if not isinstance(loaded, Ed25519PrivateKey):
             raise HeadraceError(f"{self._key_file} is no Ed25519 key; restore the store's signing key")
         return loaded
+
+
+def open_ledger(environment: Environment) -> Ledger:
+    """The ledger of an environment."""
+    store = store_of(environment)
+    return Ledger(store, Path(environment.signing_key), store.vault)
 
 
 def signature_problem(signed: Mapping[str, Any], public: Ed25519PublicKey) -> str:
@@ -629,14 +651,17 @@ def is_gone(uri: str) -> bool:
 
 
 @contextmanager
-def local_copy(uri: str) -> Iterator[Path | None]:
+def local_copy(uri: str, vault: Vault) -> Iterator[Path | None]:
     """The documents of a copy in a local folder, None if there is no such copy; what was fetched for it is removed."""
     if _is_local(uri):
-        folder = _folder(uri)
-        yield folder if folder.is_dir() else None
+        if not _folder(uri).is_dir():
+            yield None
+            return
+        with vault.opened(_folder(uri)) as folder:
+            yield folder
         return
     root, _, prefix = uri.rpartition("/")
-    store = open_store(root)
+    store = SealedStore(open_store(root), vault)
     parts = [key for key in store.list(f"{prefix}/part-") if key.endswith(".parquet")]
     if not parts:
         yield None
@@ -652,18 +677,11 @@ def _folder(uri: str) -> Path:
     return Path(uri.removeprefix("file://"))
 
 
-def _holds(uri: str, files: Mapping[str, str]) -> bool:
-    try:
-        return _files_at(uri) == files
-    except HeadraceError:
-        return False
-
-
-def _files_at(uri: str) -> dict[str, str]:
+def _files_at(uri: str, vault: Vault) -> dict[str, str]:
     if _is_local(uri):
-        return artifact_files(_folder(uri))
+        return artifact_files(_folder(uri), vault)
     root, _, prefix = uri.rpartition("/")
-    store = open_store(root)
+    store = SealedStore(open_store(root), vault)
     keys = [key for key in store.list(f"{prefix}/") if key != f"{prefix}/{SIDECAR}"]
     if not keys:
         raise HeadraceError(f"{uri} does not exist")

@@ -149,7 +149,7 @@ def _ids(ledger: Ledger, head: dict[str, str], output: str, records: dict[str, A
     """Sorted ids of a version and the tree's leaves, from a copy that has the recorded root."""
     for place in ledger.locations(head["entry"]):
         if place["output"] == output:
-            with local_copy(place["uri"]) as folder:
+            with local_copy(place["uri"], ledger.vault) as folder:
                 ids = sorted(record_ids(folder)) if folder else []
             leaves = [leaf_hash(record) for record in ids]
             if root_of(leaves) == records["merkle_root"]:

@@ -16,9 +16,10 @@ import shutil
 import sys
 import time
 import typing
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -26,13 +27,16 @@ from kfp import dsl
 from kfp.dsl.types.type_annotations import is_artifact_wrapped_in_Output
 from pydantic import BaseModel, ValidationError
 
-from components.common import failures, ledger
+from components.common import audit, failures, ledger
 from components.common.code import code_digest
 from components.common.environment import Environment
 from components.common.errors import HeadraceError, UsageError, machine_trouble
 from components.common.options import describe_validation
 from components.common.report import Report
+from components.common.sealed_store import store_of
 from components.common.store import open_store
+from components.common.vault import Vault
+from components.common.wrapping import open_vault
 
 VERSION = "0.1.0"
 PROGRESS = "::progress "
@@ -126,7 +130,7 @@ def execute(run: Callable[..., Outcome], arguments: Mapping[str, Any]) -> str:
         raise
     with contextlib.suppress(Exception):  # an earlier attempt's word is no reason to fail
         environment = Environment.model_validate(arguments["environment"])
-        failures.mend(open_store(environment.store), environment.name, _task(arguments))
+        failures.mend(store_of(environment), environment.name, _task(arguments))
     return decision
 
 
@@ -144,7 +148,7 @@ def _leave_word(stage: str, arguments: Mapping[str, Any], message: str) -> None:
     with contextlib.suppress(Exception):
         environment = Environment.model_validate(arguments["environment"])
         failure = failures.Failure(stage, message.strip().splitlines()[0])
-        failures.leave(open_store(environment.store), environment.name, _task(arguments), failure)
+        failures.leave(store_of(environment), environment.name, _task(arguments), failure)
 
 
 def _task(arguments: Mapping[str, Any]) -> str:
@@ -166,25 +170,39 @@ def _execute(
     options = _validated(typing.get_type_hints(run)["options"], arguments["options"], stage)
     inputs = {name: _paths(arguments[name]) for name in input_names}
     outputs = {name: Path(arguments[name].path) for name in output_names}
-    checked = {label: ledger.check_input(path) for label, path in _labelled(inputs)}
+    vault = open_vault(environment)
+    checked = {label: ledger.check_input(path, vault) for label, path in _labelled(inputs)}
 
     partial = {name: path.with_name(f"{path.name}.partial") for name, path in outputs.items()}
     for path in partial.values():
         shutil.rmtree(path, ignore_errors=True)
         path.mkdir(parents=True)
     try:
-        outcome = run(**inputs, **partial, options=options, context=Context(stage, environment))
-        entry = ledger.make_entry(
-            stage,
-            checked,
-            partial,
-            options.model_dump(mode="json"),
-            code_digest(),
-            {"in": outcome.counts_in, "out": outcome.counts_out, "dropped": outcome.dropped},
-        )
-        for name, path in partial.items():
-            (path / ledger.SIDECAR).write_bytes(entry)
-            _replace(path, outputs[name])
+        with contextlib.ExitStack() as opened:
+            readable = {name: _opened(paths, vault, opened) for name, paths in inputs.items()}
+            for (label, path), artifact in zip(_labelled(readable), _artifacts(arguments, inputs), strict=True):
+                read = audit.Read(stage, _uri(artifact), "step of a run", _run(arguments), checked[label]["entry"])
+                audit.note_folder(store_of(environment), path, read)
+            made = partial
+            if vault.seals:  # what the step writes is plain until it is sealed, and not where it will lie
+                scratch = opened.enter_context(TemporaryDirectory(prefix="headrace-step-"))
+                made = {name: Path(scratch, name) for name in outputs}
+                for path in made.values():
+                    path.mkdir()
+            outcome = run(**readable, **made, options=options, context=Context(stage, environment))
+            entry = ledger.make_entry(
+                stage,
+                checked,
+                made,
+                options.model_dump(mode="json"),
+                code_digest(),
+                {"in": outcome.counts_in, "out": outcome.counts_out, "dropped": outcome.dropped},
+            )
+            for name, path in partial.items():
+                if vault.seals:
+                    vault.seal_tree(made[name], path, outputs[name].name)
+                (path / ledger.SIDECAR).write_bytes(entry)
+                _replace(path, outputs[name])
     except Exception as error:
         # Each library has its own exception for it: some quote the system, some blame the model.
         full = os.strerror(errno.ENOSPC)
@@ -198,8 +216,8 @@ def _execute(
 
     for uri in outcome.copies.values():
         root, _, folder = uri.rpartition("/")
-        open_store(root).write(f"{folder}/{ledger.SIDECAR}", entry, if_absent=True)
-    book = ledger.Ledger(open_store(environment.store), Path(environment.signing_key))
+        open_store(root, environment.cmek).write(f"{folder}/{ledger.SIDECAR}", entry, if_absent=True)
+    book = ledger.open_ledger(environment)
     locations = {
         name: [_uri(arguments[name]), *([outcome.copies[name]] if name in outcome.copies else [])]
         for name in output_names
@@ -209,7 +227,8 @@ def _execute(
         book.sign_head(outcome.head, name)
     report = Path(arguments["report"].path)
     report.parent.mkdir(parents=True, exist_ok=True)
-    report.write_text(outcome.report.html(), "utf-8")
+    page = outcome.report.html().encode()
+    report.write_bytes(vault.seal_bytes(page, report.name) if vault.seals else page)
     _write_metrics(arguments["metrics"], outcome, time.perf_counter() - began)
     print(DONE + json.dumps({"report": str(report), "metrics": arguments["metrics"].path}), flush=True)
     return outcome.decision
@@ -229,6 +248,24 @@ def _paths(artifacts: dsl.Artifact | list[dsl.Artifact]) -> Path | list[Path]:
     if isinstance(artifacts, list):
         return [Path(artifact.path) for artifact in artifacts]
     return Path(artifacts.path)
+
+
+def _opened(paths: Path | list[Path], vault: Vault, opened: contextlib.ExitStack) -> Path | list[Path]:
+    """Artifacts as the step reads them."""
+    if isinstance(paths, Path):
+        return opened.enter_context(vault.opened(paths))
+    return [opened.enter_context(vault.opened(path)) for path in paths]
+
+
+def _artifacts(arguments: Mapping[str, Any], names: Iterable[str]) -> Iterator[dsl.Artifact]:
+    """The artifacts that go in, in the order of `_labelled`."""
+    for name in names:
+        yield from arguments[name] if isinstance(arguments[name], list) else [arguments[name]]
+
+
+def _run(arguments: Mapping[str, Any]) -> str:
+    """The run, by the folder that its step's metrics are in."""
+    return _uri(arguments["metrics"]).rpartition("/")[0]
 
 
 def _labelled(inputs: Mapping[str, Path | list[Path]]) -> Iterator[tuple[str, Path]]:

@@ -21,6 +21,12 @@ from components.common.errors import HeadraceError, UsageError
 if TYPE_CHECKING:
     from google.cloud.storage import Blob, Bucket
 
+PARTIAL = ".partial-"
+"""How the name of a file begins that is being written."""
+
+SIDECAR = "ledger.json"
+"""The ledger entry that an artifact carries."""
+
 SINGLE_REQUEST_UPLOAD = 8 * 1024 * 1024
 """Bytes up to which Cloud Storage takes an object in one request."""
 
@@ -41,6 +47,9 @@ class Store(Protocol):
 
     def read(self, key: str) -> bytes:
         """Return an object's bytes; HeadraceError when it does not exist."""
+
+    def start(self, key: str, size: int) -> bytes:
+        """Return at most so many bytes that an object begins with; HeadraceError when it does not exist."""
 
     def write(self, key: str, data: bytes, *, if_absent: bool = False) -> bool:
         """Write an object whole; False when `if_absent` and it existed already."""
@@ -70,11 +79,12 @@ class Store(Protocol):
         """Write an object to a local file."""
 
 
-def open_store(uri: str) -> Store:
+def open_store(uri: str, cmek: str = "") -> Store:
     """Open a store.
 
     Args:
         uri: `file:///absolute/folder` or `gs://bucket/prefix`.
+        cmek: Key in Cloud KMS that Cloud Storage encrypts new objects with; '' means the bucket's own.
 
     Raises:
         UsageError: The scheme is neither.
@@ -84,7 +94,7 @@ def open_store(uri: str) -> Store:
         return FileStore(Path(rest))
     if scheme == "gs" and rest:
         bucket, _, prefix = rest.partition("/")
-        return CloudStore(bucket, prefix)
+        return CloudStore(bucket, prefix, cmek)
     raise UsageError(f"store {uri!r}: use file:///absolute/folder or gs://bucket/prefix")
 
 
@@ -130,13 +140,21 @@ class FileStore:
         except FileNotFoundError as error:
             raise HeadraceError(f"{self.uri}/{key} does not exist") from error
 
+    def start(self, key: str, size: int) -> bytes:
+        """See `Store.start`."""
+        try:
+            with (self.root / _checked(key)).open("rb") as file:
+                return file.read(size)
+        except FileNotFoundError as error:
+            raise HeadraceError(f"{self.uri}/{key} does not exist") from error
+
     def write(self, key: str, data: bytes, *, if_absent: bool = False) -> bool:
         """See `Store.write`."""
         target = self.root / _checked(key)
         target.parent.mkdir(parents=True, exist_ok=True)
         if if_absent and target.exists():
             return False
-        handle, name = tempfile.mkstemp(dir=target.parent, prefix=".partial-")
+        handle, name = tempfile.mkstemp(dir=target.parent, prefix=PARTIAL)
         temporary = Path(name)
         try:
             with os.fdopen(handle, "wb") as file:
@@ -158,7 +176,7 @@ class FileStore:
         """See `Store.replace`; writers queue up on a lock beside the object."""
         target = self.root / _checked(key)
         target.parent.mkdir(parents=True, exist_ok=True)
-        with target.with_name(f".partial-{target.name}.lock").open("w") as lock:
+        with target.with_name(f"{PARTIAL}{target.name}.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             if (target.read_bytes() if target.is_file() else None) != seen:
                 return False
@@ -177,7 +195,7 @@ class FileStore:
         """See `Store.list`."""
         folder = self.root / prefix.rpartition("/")[0]
         found = (path.relative_to(self.root).as_posix() for path in folder.rglob("*") if path.is_file())
-        yield from sorted(key for key in found if key.startswith(prefix) and "/.partial-" not in f"/{key}")
+        yield from sorted(key for key in found if key.startswith(prefix) and f"/{PARTIAL}" not in f"/{key}")
 
     def describe(self, prefix: str = "") -> Iterator[Stored]:
         """See `Store.describe`."""
@@ -207,8 +225,9 @@ class FileStore:
 class CloudStore:
     """A store below a prefix of a Cloud Storage bucket."""
 
-    def __init__(self, bucket: str, prefix: str = "") -> None:
+    def __init__(self, bucket: str, prefix: str = "", cmek: str = "") -> None:
         self.prefix = prefix.strip("/")
+        self._cmek = cmek or None
         self.uri = f"gs://{bucket}" + (f"/{self.prefix}" if self.prefix else "")
         self._name = bucket
         self._opened: Bucket | None = None
@@ -230,12 +249,16 @@ class CloudStore:
 
     def read(self, key: str) -> bytes:
         """See `Store.read`."""
-        from google.api_core.exceptions import NotFound
+        return self._bytes(key, None)
+
+    def start(self, key: str, size: int) -> bytes:
+        """See `Store.start`."""
+        from google.api_core.exceptions import RequestRangeNotSatisfiable
 
         try:
-            return self._blob(key).download_as_bytes()
-        except NotFound as error:
-            raise HeadraceError(f"{self.uri}/{key} does not exist") from error
+            return self._bytes(key, size)
+        except RequestRangeNotSatisfiable:  # nothing is in it
+            return b""
 
     def write(self, key: str, data: bytes, *, if_absent: bool = False) -> bool:
         """See `Store.write`."""
@@ -319,19 +342,28 @@ class CloudStore:
         from google.api_core.exceptions import NotFound
 
         target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = target.with_name(f".partial-{target.name}")
+        temporary = target.with_name(f"{PARTIAL}{target.name}")
         try:
             self._blob(key).download_to_filename(str(temporary))
         except NotFound as error:
             raise HeadraceError(f"{self.uri}/{key} does not exist") from error
         temporary.rename(target)
 
+    def _bytes(self, key: str, size: int | None) -> bytes:
+        from google.api_core.exceptions import NotFound
+
+        try:
+            return self._blob(key).download_as_bytes(end=None if size is None else size - 1)
+        except NotFound as error:
+            raise HeadraceError(f"{self.uri}/{key} does not exist") from error
+
     def _blob(self, key: str) -> "Blob":
-        return self._bucket.blob(f"{self.prefix}/{_checked(key)}" if self.prefix else _checked(key))
+        name = f"{self.prefix}/{_checked(key)}" if self.prefix else _checked(key)
+        return self._bucket.blob(name, kms_key_name=self._cmek)
 
 
 def _copy_whole(source: Path, target: Path) -> None:
-    handle, name = tempfile.mkstemp(dir=target.parent, prefix=".partial-")
+    handle, name = tempfile.mkstemp(dir=target.parent, prefix=PARTIAL)
     os.close(handle)
     try:
         shutil.copyfile(source, name)

@@ -14,7 +14,8 @@ from components.common import subjects
 from components.common.environment import Environment
 from components.common.errors import HeadraceError
 from components.common.keys import subject_key
-from components.common.store import Store, open_store
+from components.common.sealed_store import store_of
+from components.common.store import Store
 
 PREFIX = "tombstones/"
 
@@ -58,7 +59,7 @@ def load_tombstones(environment: Environment) -> Tombstones:
     Raises:
         HeadraceError: A record cannot be read, or was made with another key, so that nobody can tell what may come in.
     """
-    store = open_store(environment.store)
+    store = store_of(environment)
     first = next(store.list(PREFIX), None)
     return of_records(store, subject_key(environment)) if first else Tombstones()
 

@@ -105,7 +105,7 @@ def documents_of(ledger: Ledger, answer: Trace) -> list[str]:
         for place in ledger.locations(link.entry):
             if place["output"] not in with_records:
                 continue
-            with local_copy(place["uri"]) as folder:
+            with local_copy(place["uri"], ledger.vault) as folder:
                 found = record_ids(folder) if folder else []
             if found:
                 ids.update(found)
@@ -169,7 +169,7 @@ def _holding(ledger: Ledger, entries: dict[str, dict[str, Any]], document: str) 
         for place in ledger.locations(name):
             if "records" not in entry["outputs"][place["output"]]:
                 continue
-            with local_copy(place["uri"]) as path:
+            with local_copy(place["uri"], ledger.vault) as path:
                 own, derived = _count(path, document) if path else (0, 0)
             if own:
                 notes.append(f"in {place['output']}")

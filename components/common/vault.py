@@ -18,13 +18,14 @@ import binascii
 import hashlib
 import io
 import json
-import os
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, BinaryIO, Protocol
 
 from cryptography.exceptions import InvalidTag
@@ -33,6 +34,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from components.common.errors import HeadraceError
+from components.common.store import PARTIAL
 
 CHUNK = 2**20
 """Bytes of content in a chunk."""
@@ -40,11 +42,16 @@ CHUNK = 2**20
 HEADER = 2**13
 """Bytes within which a file's header ends: enough to read to know which key it needs."""
 
-PARTIAL = ".partial-"
-"""How the name begins of a file that is being written."""
-
 _MAGIC = b"\x89HRSEAL1"
 _LENGTH, _SALT, _TAG = 4, 32, 16
+
+
+class DamagedFile(HeadraceError):
+    """A sealed file is not what was sealed."""
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(f"{problem}; restore it from a backup")
+        self.problem = problem
 
 
 class Wrapping(Protocol):
@@ -94,7 +101,7 @@ def read_header(file: BinaryIO, where: str) -> Header | None:
         HeadraceError: It is damaged.
     """
     beginning = file.read(len(_MAGIC) + _LENGTH)
-    if not beginning.startswith(_MAGIC):
+    if not is_sealed(beginning):
         file.seek(0)
         return None
     length = int.from_bytes(beginning[len(_MAGIC) :], "big")
@@ -110,13 +117,20 @@ def read_header(file: BinaryIO, where: str) -> Header | None:
     raise _damaged(where)
 
 
-def rewrap(source: BinaryIO, target: BinaryIO, keys: Wrapping, where: str) -> None:
-    """Copy a sealed file with its data key wrapped by the key that wraps now; its chunks stay as they are."""
-    header = read_header(source, where)
-    assert header, f"{where} is not sealed"
-    key, wrapped = keys.wrap(keys.unwrap(header.key, header.wrapped))
-    target.write(replace(header, key=key, wrapped=wrapped).encoded())
-    shutil.copyfileobj(source, target, CHUNK)
+def rewrap(source: Path, target: Path, anew: Callable[[str, bytes], tuple[str, bytes]]) -> None:
+    """Copy a sealed file with its data key wrapped anew; its chunks stay as they are.
+
+    Args:
+        source: The file.
+        target: Where to.
+        anew: From the id of a key and what it wrapped to another key's.
+    """
+    with source.open("rb") as before, _written(target) as after:
+        header = read_header(before, str(source))
+        assert header, f"{source} is not sealed"
+        key, wrapped = anew(header.key, header.wrapped)
+        after.write(replace(header, key=key, wrapped=wrapped).encoded())
+        shutil.copyfileobj(before, after, CHUNK)
 
 
 class Vault:
@@ -142,13 +156,8 @@ class Vault:
         """Seal what a file holds; it opens under this name, or the end of it, and no other."""
         data_key, key, wrapped = self._writing
         header = Header(key, wrapped, secrets.token_bytes(_SALT), name)
-        cipher = _cipher(data_key, header)
         target.write(header.encoded())
-        chunk, number = source.read(CHUNK), 0
-        while following := source.read(CHUNK):
-            target.write(cipher.encrypt(_nonce(number, last=False), chunk, None))
-            chunk, number = following, number + 1
-        target.write(cipher.encrypt(_nonce(number, last=True), chunk, None))
+        write_chunks(source, target, _cipher(data_key, header))
 
     def seal_bytes(self, data: bytes, name: str) -> bytes:
         """Seal something small."""
@@ -158,15 +167,20 @@ class Vault:
 
     def seal_file(self, source: Path, target: Path, name: str) -> None:
         """Write a file sealed; whole or not at all."""
-        partial = target.with_name(f"{PARTIAL}{target.name}")
-        try:
-            with source.open("rb") as plain, partial.open("wb") as sealed:
-                self.seal(plain, sealed, name)
-                sealed.flush()
-                os.fsync(sealed.fileno())
-            partial.rename(target)
-        finally:
-            partial.unlink(missing_ok=True)
+        with source.open("rb") as plain, _written(target) as sealed:
+            self.seal(plain, sealed, name)
+
+    def open_file(self, source: Path, target: Path, name: str = "") -> None:
+        """Write the content of a file; whole or not at all."""
+        with self.open(source, name) as content, _written(target) as plain:
+            shutil.copyfileobj(content, plain, CHUNK)
+
+    def seal_tree(self, folder: Path, target: Path, name: str) -> None:
+        """Write the files of a folder sealed, under their names below a name."""
+        for path in files_of(folder):
+            below = path.relative_to(folder)
+            (target / below).parent.mkdir(parents=True, exist_ok=True)
+            self.seal_file(path, target / below, f"{name}/{below.as_posix()}")
 
     def open(self, path: Path, name: str = "") -> BinaryIO:
         """Open a file to read its content, from any place on; one that is not sealed as it is.
@@ -182,7 +196,12 @@ class Vault:
 
     def open_bytes(self, data: bytes, name: str, where: str) -> bytes:
         """The content of what was read whole, as `open` does it."""
-        return self._opened(io.BytesIO(data), name, where).read() if data.startswith(_MAGIC) else data
+        return self._opened(io.BytesIO(data), name, where).read() if is_sealed(data) else data
+
+    def read(self, path: Path) -> bytes:
+        """The content of a small file."""
+        with self.open(path) as content:
+            return content.read()
 
     def digest(self, path: Path, name: str = "") -> str:
         """Hex SHA-256 of a file's content."""
@@ -190,12 +209,21 @@ class Vault:
             return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
 
     def open_tree(self, folder: Path, target: Path) -> None:
-        """Copy a folder with its content in plain."""
+        """Write the content of a folder's files."""
         for path in files_of(folder):
-            name = path.relative_to(folder)
-            (target / name).parent.mkdir(parents=True, exist_ok=True)
-            with self.open(path, name.as_posix()) as content, (target / name).open("wb") as plain:
-                shutil.copyfileobj(content, plain, CHUNK)
+            below = path.relative_to(folder)
+            (target / below).parent.mkdir(parents=True, exist_ok=True)
+            self.open_file(path, target / below, below.as_posix())
+
+    @contextmanager
+    def opened(self, folder: Path) -> Iterator[Path]:
+        """A folder whose files can be read by whoever takes a path; where one is sealed, a copy that is removed."""
+        if not any(map(is_sealed, files_of(folder))):
+            yield folder
+            return
+        with TemporaryDirectory(prefix="headrace-open-") as scratch:
+            self.open_tree(folder, Path(scratch, folder.name))
+            yield Path(scratch, folder.name)
 
     def _opened(self, file: BinaryIO, name: str, where: str) -> BinaryIO:
         try:
@@ -203,17 +231,35 @@ class Vault:
             if header is None:
                 return file
             if name and header.name != name and not header.name.endswith(f"/{name}"):
-                raise HeadraceError(f"{where} was sealed as {header.name} and put in another's place; restore it")
+                raise DamagedFile(f"{where} was sealed as {header.name} and put in another's place")
             if self._keys is None:
                 raise HeadraceError(f"{where} is sealed; read it in the environment that has its key")
             try:
                 data_key = self._keys.unwrap(header.key, header.wrapped)
             except HeadraceError as error:
                 raise HeadraceError(f"{where} is sealed: {error}") from error
-            return io.BufferedReader(_Content(file, _cipher(data_key, header), where), CHUNK)
+            return read_chunks(file, _cipher(data_key, header), where)
         except BaseException:
             file.close()
             raise
+
+
+def write_chunks(source: BinaryIO, target: BinaryIO, cipher: AESGCM) -> None:
+    """Encrypt what a file holds from where it stands, with a key that no other file has."""
+    chunk, number = source.read(CHUNK), 0
+    while following := source.read(CHUNK):
+        target.write(cipher.encrypt(_nonce(number, last=False), chunk, None))
+        chunk, number = following, number + 1
+    target.write(cipher.encrypt(_nonce(number, last=True), chunk, None))
+
+
+def read_chunks(file: BinaryIO, cipher: AESGCM, where: str) -> BinaryIO:
+    """Decrypt what stands behind where a file is, from any place on; closing it closes the file.
+
+    Raises:
+        DamagedFile: It is not what was encrypted; also raised while it is read.
+    """
+    return io.BufferedReader(_Content(file, cipher, where), CHUNK)
 
 
 class _Content(io.RawIOBase):
@@ -267,15 +313,29 @@ class _Content(io.RawIOBase):
         return self._loaded[1]
 
 
+@contextmanager
+def _written(target: Path) -> Iterator[BinaryIO]:
+    """A file that takes the target's place when it is written."""
+    partial = target.with_name(f"{PARTIAL}{target.name}")
+    try:
+        with partial.open("wb") as file:
+            yield file
+        partial.rename(target)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
 def files_of(folder: Path) -> Iterator[Path]:
     """The files of a folder, sorted, without those that a writer who died left half-written."""
     yield from sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith(PARTIAL))
 
 
-def is_sealed(path: Path) -> bool:
-    """Whether a file is sealed."""
-    with path.open("rb") as file:
-        return file.read(len(_MAGIC)) == _MAGIC
+def is_sealed(file: Path | bytes) -> bool:
+    """Whether a file is sealed, or what begins with some bytes."""
+    if isinstance(file, bytes):
+        return file.startswith(_MAGIC)
+    with file.open("rb") as opened:
+        return is_sealed(opened.read(len(_MAGIC)))
 
 
 def _cipher(data_key: bytes, header: Header) -> AESGCM:
@@ -286,5 +346,5 @@ def _nonce(number: int, *, last: bool) -> bytes:
     return number.to_bytes(11, "big") + (b"\1" if last else b"\0")
 
 
-def _damaged(where: str) -> HeadraceError:
-    return HeadraceError(f"{where} was changed or cut short since it was sealed; restore it from a backup")
+def _damaged(where: str) -> DamagedFile:
+    return DamagedFile(f"{where} was changed or cut short since it was sealed")

@@ -4,6 +4,7 @@ import argparse
 import asyncio
 import contextlib
 import fcntl
+import json
 import logging
 import os
 import signal
@@ -14,7 +15,10 @@ from pathlib import Path
 
 import uvicorn
 
+from components.common.environment import Environment
 from components.common.errors import HeadraceError
+from components.common.vault import Vault
+from components.common.wrapping import open_vault
 from serving.plane.api import application
 from serving.plane.predictors import read_runtimes
 from serving.plane.processes import end_orphans, is_free, write_pid
@@ -35,6 +39,7 @@ def main() -> int:
     parser.add_argument("--api_port", type=int, default=8081, help="port of the Kubernetes API")
     parser.add_argument("--gateway_port", type=int, default=8080, help="port that clients call")
     parser.add_argument("--runtimes", type=Path, help="YAML file: model format to command line")
+    parser.add_argument("--workplace", type=json.loads, help="JSON: what of the environment says what opens models")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)
@@ -55,7 +60,8 @@ async def _serve(arguments: argparse.Namespace) -> None:
             )
     for name in end_orphans(arguments.home):
         logging.getLogger("headrace.plane").info("killed %s, left by an earlier plane", name)
-    supervisor = Supervisor(arguments.home, arguments.gateway_port, read_runtimes(arguments.runtimes))
+    vault = open_vault(Environment.model_validate(arguments.workplace)) if arguments.workplace else Vault()
+    supervisor = Supervisor(arguments.home, arguments.gateway_port, read_runtimes(arguments.runtimes), vault)
     # Named as TCP, or asyncio leaves Nagle's algorithm on and every answer waits 40 ms for an acknowledgement.
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listening:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -1,11 +1,13 @@
 """Start, stop and look at the plane from another process."""
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,12 +23,13 @@ from serving.plane.processes import end_orphans, last_line, read_pid
 
 @dataclass(frozen=True)
 class Plane:
-    """A serving plane: its folder and its two loopback ports."""
+    """A serving plane: its folder, its two loopback ports, and what of the environment says how models are opened."""
 
     home: Path
     api_port: int = 8081
     gateway_port: int = 8080
     runtimes: Path | None = None
+    workplace: Mapping[str, Any] | None = None
 
     @property
     def gateway_url(self) -> str:
@@ -59,6 +62,7 @@ class Plane:
         argv = [sys.executable, "-m", "serving.plane", "--home", str(self.home)]
         argv += ["--api_port", str(self.api_port), "--gateway_port", str(self.gateway_port)]
         argv += ["--runtimes", str(self.runtimes)] if self.runtimes else []
+        argv += ["--workplace", json.dumps(self.workplace)] if self.workplace else []
         with self.log.open("wb") as log:
             # In its own session and without our streams: a pipeline step that starts it must not wait for it.
             daemon = subprocess.Popen(
@@ -143,7 +147,7 @@ def plane_of(environment: Environment) -> Plane:
     api, gateway = _port("api", environment), _port("gateway", environment)
     if api == gateway:
         raise UsageError(f"environment {environment.name}: serving.api and serving.gateway share port {api}")
-    return Plane(Path(environment.home) / "plane", api, gateway)
+    return Plane(Path(environment.home) / "plane", api, gateway, workplace=environment.workplace())
 
 
 def _port(field: str, environment: Environment) -> int:

@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+import shutil
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -11,7 +12,8 @@ import httpx
 import yaml
 from kubernetes.utils.quantity import parse_quantity
 
-from components.common.errors import UsageError
+from components.common.errors import HeadraceError, UsageError
+from components.common.vault import Vault, files_of, is_sealed
 from serving.plane.processes import Child, free_port, is_free
 from serving.plane.reconcile import Revision
 
@@ -30,6 +32,9 @@ Filled in: `{port}`, `{model_dir}`, `{name}` of the service, `{revision}`, and `
 """
 
 _FILLED_IN = ("port", "model_dir", "name", "revision", "threads")
+OPENED = "opened"
+"""Where a plane has working copies of models that are sealed, while it serves them."""
+
 _CRASH_LOOP = 3
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 30.0
 _STEADY_SECONDS = 60.0
@@ -71,7 +76,13 @@ class Predictor:
     """A model server for one revision: started, watched, restarted with growing pauses when it dies."""
 
     def __init__(
-        self, revision: Revision, model: Mapping[str, Any], runtimes: Runtimes, home: Path, changed: Callable[[], None]
+        self,
+        revision: Revision,
+        model: Mapping[str, Any],
+        runtimes: Runtimes,
+        vault: Vault,
+        home: Path,
+        changed: Callable[[], None],
     ) -> None:
         """Describe the predictor; `run` starts it.
 
@@ -79,6 +90,7 @@ class Predictor:
             revision: What it serves; clients ask for the model by the service's name.
             model: `predictor.model` of the manifest.
             runtimes: Command line per model format.
+            vault: What opens the model if it is sealed.
             home: Folder of the plane.
             changed: Called when the predictor's state changes.
         """
@@ -93,6 +105,8 @@ class Predictor:
         self._argv = runtimes[model["modelFormat"]["name"]]
         self._changed = changed
         self._stopping = False
+        self._vault = vault
+        self._opened = home / OPENED / revision.cluster
 
     async def run(self) -> None:
         """Keep the model server running until `stop` is called."""
@@ -112,11 +126,17 @@ class Predictor:
         self._stopping = True
         self.ready = False
         await self.child.stop(grace)
+        shutil.rmtree(self._opened, ignore_errors=True)
 
     async def _live(self) -> int | None:
         directory = model_directory(self._model)
         if not directory.is_dir():
             self.message = f"storageUri: {directory} is not a folder"
+            return None
+        try:
+            directory = await asyncio.to_thread(self._readable, directory)
+        except HeadraceError as error:
+            self.message = str(error)
             return None
         if not is_free(self.port):
             self.port = free_port()
@@ -139,6 +159,15 @@ class Predictor:
             return await self.child.wait()
         finally:
             watch.cancel()
+
+    def _readable(self, directory: Path) -> Path:
+        """The model as a model server can read it: a working copy of one that is sealed."""
+        if not any(map(is_sealed, files_of(directory))):
+            return directory
+        shutil.rmtree(self._opened, ignore_errors=True)
+        self._opened.mkdir(parents=True)
+        self._vault.open_tree(directory, self._opened)
+        return self._opened
 
     async def _watch(self) -> None:
         async with httpx.AsyncClient(timeout=5) as client:

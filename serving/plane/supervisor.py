@@ -2,15 +2,17 @@
 
 import asyncio
 import logging
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from components.common.vault import Vault
 from components.release.notes import ASSIGNMENT
 from serving.plane import reconcile
 from serving.plane.envoy import Envoy, Split, Traffic
 from serving.plane.manifests import Manifests
-from serving.plane.predictors import Predictor, Runtimes
+from serving.plane.predictors import OPENED, Predictor, Runtimes
 from serving.plane.reconcile import Manifest, Revision, Route, Service, Wanted
 
 _TICK_SECONDS = 1.0
@@ -25,17 +27,19 @@ log = logging.getLogger("headrace.plane")
 class Supervisor:
     """Predictors and gateway of all services. Everything happens in one event loop, so there is nothing to lock."""
 
-    def __init__(self, home: Path, gateway_port: int, runtimes: Runtimes) -> None:
+    def __init__(self, home: Path, gateway_port: int, runtimes: Runtimes, vault: Vault) -> None:
         """Take up the manifests that `home` holds.
 
         Args:
             home: Folder of the plane.
             gateway_port: Loopback port that clients call.
             runtimes: Command line per model format.
+            vault: What opens models that are sealed.
         """
         self.manifests = Manifests(home / "services")
         self.envoy = Envoy(home, gateway_port)
         self.runtimes = runtimes
+        self._vault = vault
         self._home = home
         self._changed = asyncio.Event()
         self._tasks: dict[Any, asyncio.Task[None]] = {}
@@ -46,6 +50,7 @@ class Supervisor:
 
     async def run(self) -> None:
         """Reconcile until cancelled; then end every process."""
+        shutil.rmtree(self._home / OPENED, ignore_errors=True)  # left by a plane that was killed
         self._tasks["envoy"] = asyncio.create_task(self.envoy.run())
         try:
             await self.envoy.started()
@@ -148,7 +153,7 @@ class Supervisor:
             await asyncio.sleep(0.002)
 
     def _start(self, revision: Revision, predictor: Manifest) -> None:
-        process = Predictor(revision, predictor["model"], self.runtimes, self._home, self.changed)
+        process = Predictor(revision, predictor["model"], self.runtimes, self._vault, self._home, self.changed)
         log.info("start %s", revision.cluster)
         self._predictors[revision] = process
         self._tasks[revision] = asyncio.create_task(process.run())

@@ -1,34 +1,30 @@
-"""Encrypted files: AES-256-GCM over chunks whose order, number and end are authenticated.
+"""Encrypted files of a model version, under a key that only predictors have.
 
-The construction is STREAM (Hoang, Reyhanitabar, Rogaway and Vizár, 2015): chunk i is encrypted with the nonce
-(i, is it the last), so that a chunk that was moved, repeated, dropped or appended does not decrypt. Every file has its
-own key, derived from the given one, a salt and the file's name, so a file cannot stand in for another. The salt is a
-keyed digest of name and content: encrypting the same file again gives the same bytes, and no nonce is used twice.
+Their content is encrypted in chunks as in `components.common.vault`. Every file has its own key, derived from the given
+one, a salt and the file's name, so a file cannot stand in for another. The salt is a keyed digest of name and content:
+encrypting the same file again gives the same bytes, and no nonce is used twice.
 
-    magic (8) · key id (8) · salt (32) · chunk 0 · … · chunk n        chunk: up to 1 MiB, and a tag of 16 bytes
+    magic (8) · key id (8) · salt (32) · chunk 0 · … · chunk n
 """
 
 import base64
 import binascii
 import hashlib
 import hmac
-from collections.abc import Iterator, Mapping
+import shutil
+from collections.abc import Mapping
 from pathlib import Path
-from typing import BinaryIO
 
-from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from components.common.errors import HeadraceError
 from components.common.ledger import file_digest
-
-CHUNK = 2**20
-"""Bytes of plain text in a chunk; every one but the last is full."""
+from components.common.vault import CHUNK, DamagedFile, read_chunks, write_chunks
 
 _MAGIC = b"headrace"
-_ID, _SALT, _TAG = 8, 32, 16
+_ID, _SALT = 8, 32
 HEADER = len(_MAGIC) + _ID + _SALT
 
 Keys = Mapping[str, bytes]
@@ -79,8 +75,7 @@ def seal(source: Path, target: Path, name: str, key: bytes) -> None:
     cipher = AESGCM(_derive(key, salt, name.encode()))
     with source.open("rb") as plain, target.open("wb") as sealed:
         sealed.write(_MAGIC + bytes.fromhex(key_id(key)) + salt)
-        for nonce, chunk in _chunks(plain, CHUNK):
-            sealed.write(cipher.encrypt(nonce, chunk, None))
+        write_chunks(plain, sealed, cipher)
 
 
 def unseal(source: Path, target: Path, name: str, keys: Keys) -> None:
@@ -103,24 +98,14 @@ def unseal(source: Path, target: Path, name: str, keys: Keys) -> None:
             )
         cipher = AESGCM(_derive(keys[wanted], salt, name.encode()))
         try:
-            with target.open("wb") as plain:
-                for nonce, chunk in _chunks(sealed, CHUNK + _TAG):
-                    plain.write(cipher.decrypt(nonce, chunk, None))
-        except InvalidTag as error:
-            target.unlink()
+            with read_chunks(sealed, cipher, name) as content, target.open("wb") as plain:
+                shutil.copyfileobj(content, plain, CHUNK)
+        except DamagedFile as error:
+            target.unlink(missing_ok=True)
             raise HeadraceError(
                 f"{name} was changed or cut short since it was encrypted; encrypt the version again with "
                 "`headrace models encrypt`"
             ) from error
-
-
-def _chunks(file: BinaryIO, size: int) -> Iterator[tuple[bytes, bytes]]:
-    """Split a file, and name every chunk by its number and whether it is the last; an empty file is one empty chunk."""
-    chunk, number = file.read(size), 0
-    while following := file.read(size):
-        yield number.to_bytes(11) + b"\0", chunk
-        chunk, number = following, number + 1
-    yield number.to_bytes(11) + b"\1", chunk
 
 
 def _derive(key: bytes, salt: bytes, info: bytes) -> bytes:

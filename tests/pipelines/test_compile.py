@@ -243,6 +243,7 @@ def test_who_signs_has_the_key_and_who_trains_has_shared_memory() -> None:
     assert mounted == {
         ("headrace-ledger", str(Path(place.signing_key).parent), False): {"exec-card", "exec-register", "exec-publish"},
         ("headrace-subjects", f"{place.keys}/subjects", True): {"exec-ingest", "exec-parse", "exec-mask"},
+        ("headrace-keyset", f"{place.keys}/encryption", True): {*platform},
     }
     assert [mount.mount_path for mount in platform["exec-tune"].empty_dir_mounts] == ["/dev/shm"]
     probing = read_platform(committed("probe_data"))["exec-probe"]

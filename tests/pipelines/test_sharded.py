@@ -15,9 +15,11 @@ from rich.console import Console
 from components.common.documents import DocumentWriter, new_document, read_table
 from components.common.environment import load_environment
 from components.common.errors import UsageError
-from components.common.ledger import SIDECAR, Ledger, artifact_files
+from components.common.ledger import SIDECAR, Ledger, artifact_files, open_ledger
 from components.common.recipes import Recipe
 from components.common.store import open_store, upload_tree
+from components.common.vault import files_of, is_sealed
+from components.common.wrapping import open_vault
 from components.data.deduplicate.component import deduplicate
 from components.data.ingest.component import ingest
 from components.planning.plan.component import plan
@@ -114,6 +116,38 @@ def test_a_run_in_shards_keeps_the_bytes_that_the_single_step_keeps(tmp_path: Pa
     assert Ledger(store, Path(environment.signing_key)).verify() == []
     with pytest.raises(UsageError, match=r"^(deduplicate|sign-shard): deduplicate.earlier: .* has no datasets/pumps/b"):
         run(f"datasets/pumps/{'b' * 64}", 2)
+
+
+def test_a_run_of_kfp_with_encryption_leaves_only_counts_and_hashes_in_plain(tmp_path: Path) -> None:
+    home, corpus = tmp_path / "home", tmp_path / "corpus"
+    environment = load_environment("local", home).model_copy(update={"encryption": "keyset"})
+    corpus.mkdir()
+    for number in range(12):
+        (corpus / f"page-{number}.md").write_text(page(number % 10), "utf-8")
+    source = {"id": "pumps", "class": "in_house", "location": str(corpus), "license": "MIT", "owner": "me"}
+    recipe = Recipe.model_validate({"data": {"ingest": {"sources": [source]}}})
+    place: dict[str, Any] = environment.parameter()
+    place["sizes"]["deduplicate"]["shards"] = 2
+    states = []
+    for _ in range(2):
+        with (tmp_path / "run.log").open("a") as log, Display(Console(file=io.StringIO())) as display:
+            arguments = {"recipe": recipe.parameter(), "environment": place}
+            done = run_pipeline(both_ways, arguments, home, log, display)
+        states.append({step.state for step in done.steps})
+
+    assert states == [{"done"}, {"cached"}]
+    vault = open_vault(environment)
+    [whole], [kept] = home.glob("artifacts/*/deduplicate/unique"), home.glob("artifacts/*/keep-shard/unique")
+    assert artifact_files(kept, vault) == artifact_files(whole, vault)
+    with vault.opened(kept) as folder:
+        assert len(read_table(folder)) == 10
+    plain = {path.name for path in files_of(home / "artifacts") if not is_sealed(path)}
+    assert plain <= {SIDECAR, "metrics", "executor_output.json"}
+    everything = b"".join(path.read_bytes() for path in files_of(home) if not is_sealed(path)).decode(
+        "utf-8", "replace"
+    )
+    assert not any(" ".join(page(number).split()[:3]) in everything for number in range(10))
+    assert open_ledger(environment).verify() == []
 
 
 def test_the_compiled_pipeline_loops_over_the_shards_that_the_environment_asks_for() -> None:

@@ -19,6 +19,7 @@ from typer.testing import CliRunner
 
 from components.common.environment import Environment
 from components.common.errors import HeadraceError, UsageError
+from components.common.wrapping import keyset_file, open_vault
 from components.release.manifest import render, render_predictor
 from components.release.pins import PIN
 from serving.cli import serve_app
@@ -316,6 +317,31 @@ def test_stop_leaves_no_process(
     assert plane.stop()
     assert all(gone(process) for process in processes)
     assert not plane.stop(), "there is nothing to stop"
+
+
+def test_a_sealed_model_is_served_from_a_working_copy_that_goes_with_the_predictor(
+    environment_at: Callable[[Path], Environment], model_version: Register, tmp_path: Path
+) -> None:
+    environment = environment_at(tmp_path).model_copy(update={"encryption": "keyset"})
+    folder = tmp_path / "store" / "models" / "tiny" / "1"
+    open_vault(environment).seal_tree(model_version("1" * 64), folder, "models/tiny/1")
+    plane, opened = plane_of(environment), tmp_path / "plane" / "opened"
+    left = opened / "by-a-plane-that-was-killed"
+    left.mkdir(parents=True)
+    plane.start()
+    try:
+        api = client.CustomObjectsApi(client.ApiClient(client.Configuration(host=environment.serving.api)))
+        api.create_namespaced_custom_object(**WHERE, body=render(NAME, "default", predictor("one", folder)))
+        wait_until(lambda: any(row["ready"] for row in plane.revisions()), "the predictor")
+        assert not left.exists() and len(list(opened.iterdir())) == 1
+        keyset_file(environment).unlink()
+        api.create_namespaced_custom_object(**WHERE, body=render("locked", "default", predictor("two", folder)))
+        wait_until(
+            lambda: any("is sealed: the key" in row["message"] for row in plane.revisions()), "what is wrong", 20
+        )
+    finally:
+        plane.stop()
+    assert list(opened.iterdir()) == []
 
 
 def test_the_command_shows_what_the_plane_knows(

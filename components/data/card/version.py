@@ -11,10 +11,11 @@ import numpy as np
 
 from components.common.documents import SCHEMA_VERSION, part_files
 from components.common.errors import HeadraceError, UsageError
-from components.common.ledger import Ledger, canonical, entry_of, file_digest, sha256
+from components.common.ledger import Ledger, canonical, entry_of, file_digest, open_ledger, sha256
 from components.common.report import Report
+from components.common.sealed_store import store_of
 from components.common.step import Context, Outcome
-from components.common.store import Store, open_store, upload_tree
+from components.common.store import Store, upload_tree
 from components.data.card.describe import card, croissant
 from components.data.card.facts import take_facts
 from components.data.card.history import steps_before
@@ -45,7 +46,7 @@ def run(documents: Path, dataset: Path, options: Card, context: Context) -> Outc
         UsageError: The version to compare with is not in the store.
         HeadraceError: There are no documents to make a version of.
     """
-    store = open_store(context.environment.store)
+    store = store_of(context.environment)
     if options.previous and not store.exists(f"{options.previous}/{MANIFEST}"):
         raise UsageError(f"card.previous: {store.uri} has no {options.previous}; see its datasets folder")
     for number, part in enumerate(part_files(documents)):
@@ -173,10 +174,10 @@ def _report(
     dataset: Path, version: str, options: Card, summary: dict[str, Any], manifest: dict[str, Any], context: Context
 ) -> tuple[Report, dict[str, float]]:
     """The version's page, with what is not part of it: its name, its files, and the version before it."""
-    store = open_store(context.environment.store)
+    store = store_of(context.environment)
     report = Report("Dataset version", version)
     metrics: dict[str, float] = {}
-    previous = options.previous or newest_other(Ledger(store, Path(context.environment.signing_key)), version)
+    previous = options.previous or newest_other(open_ledger(context.environment), version)
     earlier = load_sketch(store, previous) if previous else None
     if earlier is not None:
         mine = Sketch(np.load(dataset / SKETCH, allow_pickle=False))

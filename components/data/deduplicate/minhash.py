@@ -9,8 +9,8 @@ from tempfile import TemporaryDirectory
 import numpy as np
 
 from components.common.report import Report
+from components.common.sealed_store import store_of
 from components.common.step import Context, Outcome
-from components.common.store import open_store
 from components.data.deduplicate import stages
 from components.data.deduplicate.corpus import Corpus
 from components.data.deduplicate.options import Deduplicate, Shard
@@ -110,7 +110,7 @@ def keep(documents: Path, clusters: Sequence[Path], unique: Path, options: Shard
 @contextmanager
 def _job(documents: Path, options: Deduplicate, context: Context) -> Iterator[Job]:
     with TemporaryDirectory() as folder:
-        store = open_store(context.environment.store)
+        store = store_of(context.environment)
         yield Job(Corpus.of(documents, options.earlier, store, Path(folder)), options, context)
 
 

@@ -11,8 +11,9 @@ from typing import Any
 from components.common.documents import DocumentWriter, holds_documents
 from components.common.errors import HeadraceError, UsageError
 from components.common.report import Report
+from components.common.sealed_store import store_of
 from components.common.step import Context, Outcome
-from components.common.store import Store, open_store
+from components.common.store import Store
 from components.common.tombstones import load_tombstones
 from components.data.ingest.evidence import Evidence, evidence_key, keep_terms, tags, write_list
 from components.data.ingest.files import is_above
@@ -50,7 +51,7 @@ def run(documents: Path, options: Ingest, context: Context) -> Outcome:
     if not options.sources:
         raise UsageError("no source is declared; add one to the recipe under data.ingest.sources")
     allowed = [source for source in options.sources if not is_above(source.confidentiality, options)]
-    store = open_store(context.environment.store)
+    store = store_of(context.environment)
     began = datetime.now(UTC).replace(microsecond=0).isoformat()
     terms = {source.id: keep_terms(store, source) for source in allowed if source.terms}
     erased = Matcher(load_tombstones(context.environment))

@@ -13,8 +13,8 @@ from matplotlib.figure import Figure
 from components.common.documents import ROWS_PER_PART, SCHEMA, DocumentWriter, read_batches
 from components.common.ledger import canonical
 from components.common.report import Report
+from components.common.sealed_store import store_of
 from components.common.step import Context, Outcome
-from components.common.store import open_store
 from components.data.decontaminate.options import DECONTAMINATION
 from components.data.deduplicate.corpus import numbers
 from components.data.mix.draw import Drawn, Survey, draw, spread
@@ -52,7 +52,7 @@ def run(documents: Path, mixed: Path, options: Mix, context: Context) -> Outcome
         UsageError: The options ask for what the documents cannot give at all.
     """
     with tempfile.TemporaryDirectory() as scratch:
-        measure = Measure(options.tokenizer, open_store(context.environment.store), Path(scratch))
+        measure = Measure(options.tokenizer, store_of(context.environment), Path(scratch))
         survey = take_survey(documents, options, measure, context)
     drawn = draw(survey, options)
     order = spread(survey, drawn, options)

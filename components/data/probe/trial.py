@@ -15,8 +15,8 @@ from typing import Any
 from components.common.code import code_digest
 from components.common.documents import DocumentWriter
 from components.common.ledger import artifact_files, canonical, sha256
+from components.common.sealed_store import store_of
 from components.common.step import Context
-from components.common.store import open_store
 from components.data.probe.draw import Asked
 from components.data.probe.measures import hallucinated, in_format
 from components.data.probe.options import Probing
@@ -84,7 +84,7 @@ class Trials:
         self._withheld = withheld
         self._options = options
         self._context = context
-        self._store = open_store(context.environment.store)
+        self._store = store_of(context.environment)
         self._common = {
             "base": artifact_files(base),
             "questions": [[*_said(asked.pair), asked.evidence] for asked in questions],

@@ -10,8 +10,9 @@ from pathlib import Path
 
 from components.common.ledger import artifact_files, canonical, file_digest, sha256
 from components.common.report import Report
+from components.common.sealed_store import store_of
 from components.common.step import Context, Outcome
-from components.common.store import Store, open_store, upload_tree
+from components.common.store import Store, upload_tree
 from components.model.fetch.options import Fetch
 from components.model.fetch.source import Source, locate
 from components.model.gguf import write_gguf
@@ -30,7 +31,7 @@ def run(base: Path, options: Fetch, context: Context) -> Outcome:
         context: The run.
     """
     source = locate(options.model, options.license)
-    store = open_store(context.environment.store)
+    store = store_of(context.environment)
     prefix = f"base-models/{_conversion(source)}"
     context.progress(0, 3, f"looking for {source.name} in the store")
     if not _download(store, prefix, base):

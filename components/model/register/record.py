@@ -7,8 +7,9 @@ from typing import Any
 from components.common.code import code_digest
 from components.common.ledger import SIDECAR, artifact_files, canonical, entry_of, file_digest, sha256
 from components.common.report import Report
+from components.common.sealed_store import store_of
 from components.common.step import Context, Outcome
-from components.common.store import open_store, upload_tree
+from components.common.store import upload_tree
 from components.data.card.version import MANIFEST
 from components.evaluation.gate.decide import VERDICT
 from components.model.register.card import write_card
@@ -75,7 +76,7 @@ def _register(
     )
     version = seal(model, options.name, origins)
     context.progress(1, 2, f"storing {version.key}")
-    uri = upload_tree(open_store(context.environment.store), model, version.key, last=PROVENANCE)
+    uri = upload_tree(store_of(context.environment), model, version.key, last=PROVENANCE)
     context.progress(2, 2, version.key)
     size = sum((model / name).stat().st_size for name in artifact_files(model)) / 2**20
     report = Report("Model version", f"{options.name} {version.version[:12]}, from {base['name']}")

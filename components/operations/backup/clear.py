@@ -13,7 +13,7 @@ from components.common import tombstones
 from components.common.environment import Environment
 from components.common.keys import key_folder
 from components.common.ledger import sha256
-from components.common.store import open_store
+from components.common.sealed_store import store_of
 from components.operations.backup.contents import Contents, moved
 from components.operations.backup.repository import Backup, Progress, Repository, silent
 from components.operations.backup.restore import fetch, settle, verify_key
@@ -36,7 +36,7 @@ def clear_backups(environment: Environment, progress: Progress = silent) -> dict
     carry_to_backups(environment)
     return {
         repository.uri: clear(environment, repository, progress)
-        for repository in map(Repository, noted(open_store(environment.store)))
+        for repository in map(Repository, noted(store_of(environment)))
         if repository.is_there()
     }
 

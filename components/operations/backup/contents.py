@@ -15,8 +15,10 @@ from urllib.parse import quote, unquote
 from components.common.environment import Environment
 from components.common.errors import HeadraceError, UsageError
 from components.common.keys import ERASURE, SUBJECTS, key_folder
-from components.common.ledger import Ledger
-from components.common.store import FileStore, Store, Stored, open_store
+from components.common.ledger import open_ledger
+from components.common.sealed_store import store_of
+from components.common.store import FileStore, Store, Stored
+from components.common.wrapping import ENCRYPTION, keyset_file
 
 NOTES = "backups/"
 """Where a store notes where its backups are."""
@@ -42,9 +44,9 @@ class Contents:
 
     def __init__(self, environment: Environment) -> None:
         self.environment = environment
-        self.store = open_store(environment.store)
-        self.ledger = Ledger(self.store, Path(environment.signing_key))
-        self.root: Store = FileStore(Path(environment.home).resolve()) if environment.home else self.store
+        self.store = store_of(environment)
+        self.ledger = open_ledger(environment)
+        self.root: Store = FileStore(Path(environment.home).resolve()) if environment.home else self.store.inner
         if not f"{self.store.uri}/".startswith(f"{self.root.uri}/"):
             raise UsageError(
                 f"{environment.name}: its store {self.store.uri} lies outside its home {self.root.uri}; give each an "
@@ -95,10 +97,11 @@ class Contents:
     def keys(self) -> dict[str, str]:
         """Fingerprints of the keys without which the files are of no use, by their names in the folder of keys.
 
-        The ledger's is not among them: what it signed tells whether it is the right one.
+        The ledger's is not among them: what it signed tells whether it is the right one; nor is the keyset, which has
+        new keys when it was rotated: what it sealed tells.
         """
         folder = key_folder(self.environment)
-        own = {Path(self.environment.signing_key), folder / ERASURE}
+        own = {Path(self.environment.signing_key), folder / ERASURE, keyset_file(self.environment)}
         return {
             path.relative_to(folder).as_posix(): fingerprint_of(path)
             for path in sorted(self._key_files())
@@ -115,7 +118,7 @@ class Contents:
         folder, signing = key_folder(self.environment), Path(self.environment.signing_key)
         # Where keys lie among other things, only those are keys that are known to be.
         apart = folder.resolve() != Path(self.root.uri.removeprefix("file://"))
-        named = folder.rglob("*") if apart else [folder / SUBJECTS, folder / ERASURE]
+        named = folder.rglob("*") if apart else [folder / SUBJECTS, folder / ERASURE, folder / ENCRYPTION]
         return {path for path in (signing, *named) if path.is_file() and not path.name.startswith(".")}
 
     def _is_left_out(self, key: str) -> bool:

@@ -15,12 +15,13 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from components.common import tombstones
+from components.common import audit, tombstones
 from components.common.environment import Environment
 from components.common.errors import HeadraceError, UsageError
 from components.common.keys import SUBJECTS, key_folder
-from components.common.ledger import Ledger, canonical
-from components.common.store import FileStore, Store, open_store
+from components.common.ledger import canonical, open_ledger
+from components.common.sealed_store import store_of
+from components.common.store import FileStore, Store
 from components.operations.backup.contents import Contents, fingerprint_of, moved
 from components.operations.backup.repository import WORKERS, Backup, Manifest, Progress, Repository, silent
 from components.operations.backup.take import note
@@ -120,7 +121,7 @@ def _refuse_overwriting(target: Environment, overwrite: bool) -> None:
         UsageError: Something is kept there.
     """
     kept = _kept(target)
-    if kept and not target.home and not open_store(target.store).exists(_NOTE):
+    if kept and not target.home and not store_of(target).exists(_NOTE):
         raise UsageError(f"{target.store} holds {kept} already; restore to an empty place with --to")
     if kept and target.home and not overwrite:
         raise UsageError(
@@ -181,9 +182,10 @@ def settle(
     contents = Contents(staged)
     for root in {manifest.root, *(Contents(one).root.uri for one in known)} - {contents.root.uri}:
         contents.ledger.relocate(root, contents.root.uri)
-    for store in (repository.store, *(open_store(one.store) for one in known)):
+    for store in (repository.store, *(store_of(one) for one in known)):
         if store.uri != contents.store.uri:
             tombstones.carry(store, contents.store)
+            audit.carry(store, contents.store)
     if not tombstones.cases(contents.store):
         return []
     if not (key := key_folder(staged) / SUBJECTS).is_file():
@@ -203,7 +205,8 @@ class _Stage:
 
     def __init__(self, target: Environment) -> None:
         self.target = self.environment = target
-        self._notes, self._key = open_store(target.store), _NOTE
+        self._notes: Store = store_of(target)
+        self._key = _NOTE
         if target.home:
             home = Path(target.home).resolve()
             self.environment = moved(target, f"file://{home.with_name(f'{home.name}.restoring')}")
@@ -292,7 +295,7 @@ def verify_key(environment: Environment) -> Ed25519PublicKey:
         raise HeadraceError(
             f"{path}, the key that signed the backups, is missing; put it there, for no backup holds it"
         )
-    return Ledger(open_store(environment.store), path).verify_key()
+    return open_ledger(environment).verify_key()
 
 
 def _check_keys(environment: Environment, manifest: Manifest) -> None:

@@ -14,7 +14,8 @@ from components.common import tombstones
 from components.common.environment import Environment
 from components.common.errors import HeadraceError
 from components.common.ledger import canonical, file_digest, sha256
-from components.common.store import FileStore, Store, Stored, open_store
+from components.common.sealed_store import store_of
+from components.common.store import FileStore, Store, Stored
 from components.operations.backup.contents import NOTES, Contents
 from components.operations.backup.repository import (
     WORKERS,
@@ -134,7 +135,7 @@ def carry_to_backups(environment: Environment) -> list[str]:
     Returns:
         The places where no backup is found, such as a disk that is not attached.
     """
-    store = open_store(environment.store)
+    store = store_of(environment)
     repositories = [Repository(uri) for uri in noted(store)]
     for repository in repositories:
         if repository.is_there():

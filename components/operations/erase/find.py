@@ -1,25 +1,30 @@
 """Find a person's data: records by identifiers, what derives from them by lineage, and traces of both in any text."""
 
+import io
+import json
 import re
 import sqlite3
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from components.common.audit import GRADES
 from components.common.documents import text_revision
 from components.common.errors import HeadraceError
 from components.common.trace import downstream
-from components.model.versions import PROVENANCE, read_json
+from components.model.versions import PROVENANCE
 from components.operations.erase.ground import STAGE, WEIGHTS, File, Ground, Kind, Place
 from components.operations.erase.match import Matcher
 
-_COLUMNS = frozenset({"id", "revision", "text", "messages", "source", "url", "subjects", "parents", "metadata"})
+_COLUMNS = frozenset(
+    {"id", "revision", "text", "messages", "source", "confidentiality", "url", "subjects", "parents", "metadata"}
+)
 """Columns by which a Parquet file is known to hold documents."""
 
 _CHUNK, _OVERLAP = 2**24, 2**16
@@ -43,7 +48,8 @@ class Found:
     Attributes:
         documents: Ids of the records to erase, derived ones among them.
         texts: Revisions of the texts and of tracked values in which an identifier stands.
-        sources: Records in which one stands, by declared source.
+        sources: Records in which one stands, by declared source; a record counts once, however many artifacts hold it.
+        read: Records that were read and whose reading is noted, by grade and by source.
         places: What holds them, with the most records in one of its artifacts; 0 where only a text tells of them.
         above: Ids of the records from which those were made in which the person was met; artifacts that hold one go.
         addresses: Sources and addresses of the records to erase.
@@ -54,6 +60,7 @@ class Found:
     documents: set[str] = field(default_factory=set)
     texts: set[str] = field(default_factory=set)
     sources: Counter[str] = field(default_factory=Counter)
+    read: dict[Place, tuple[Counter[str], Counter[str]]] = field(default_factory=dict)
     places: dict[Place, int] = field(default_factory=dict)
     above: set[str] = field(default_factory=set)
     addresses: set[tuple[str, str]] = field(default_factory=set)
@@ -105,19 +112,25 @@ def search(ground: Ground, matcher: Matcher, progress: Callable[[str], None] = l
 def _find_records(tables: Iterable[File], matcher: Matcher, found: Found) -> None:
     """Find records by identifier and by id, then what derives from them, however far."""
     edges: list[Edge] = []
+    met: set[tuple[str, str]] = set()
     for file in tables:
         for row in _rows(file):
+            if row["confidentiality"] in GRADES:
+                grades, sources = found.read.setdefault(file.place, (Counter(), Counter()))
+                grades[row["confidentiality"]] += 1
+                sources[row["source"]] += 1
             told = matcher.is_told_in(row) or matcher.tombstones.has_text(row["revision"])
             person = told or matcher.is_named_by(row)
             if person or matcher.is_document(row["id"]):
                 found.documents.add(row["id"])
                 found.addresses.add((row["source"], row["url"]))
             if person:
-                found.sources[row["source"]] += 1
+                met.add((row["source"], row["id"]))
             if told:  # a masked text may be, word for word, what is left of somebody else's
                 found.texts.add(row["revision"])
             if row["parents"]:
                 edges.append(Edge(row["id"], tuple(row["parents"])))
+    found.sources.update(source for source, _ in met)
     rising = set(found.documents)
     while rising := {parent for edge in edges if edge.child in rising for parent in edge.parents} - found.above:
         found.above |= rising
@@ -146,10 +159,9 @@ def _follow(ground: Ground, found: Found) -> None:
     signed = sorted(head for entry in reached for head in heads[entry])
     models = {head for head in signed if head.startswith("models/")}
     for key in ground.store.list("models/"):
-        if key.endswith(f"/{PROVENANCE}") and key.count("/") == 3:
-            with File(ground.store, key, Place(Kind.MODEL, "")).opened() as path:
-                if read_json(path).get("dataset") in datasets:
-                    models.add(key.rpartition("/")[0])
+        is_version = key.endswith(f"/{PROVENANCE}") and key.count("/") == 3
+        if is_version and _json(ground.store.read(key), key).get("dataset") in datasets:
+            models.add(key.rpartition("/")[0])
     found.models = sorted(models)
     found.revisions = [head for head in signed if head.startswith("publications/")]
     for uri, (entry, output) in copies.items():
@@ -179,8 +191,8 @@ def _find_pages(ground: Ground, texts: Iterable[File], found: Found) -> None:
     """Find the pages that records were crawled from: a note of each, and its body under its hash."""
     for file in texts:
         if page := _PAGE.fullmatch(file.key):
-            with file.opened() as path:
-                note = read_json(path)
+            with file.opened() as content:
+                note = _json(content.read(), file.key)
             if not found.addresses.isdisjoint((page["source"], note[name]) for name in ("url", "canonical")):
                 found.add(file.place, 0)
                 body = f"crawls/{page['source']}/bodies/{note['sha256']}"
@@ -195,8 +207,8 @@ def _find_tellers(ground: Ground, texts: Iterable[File], found: Found) -> None:
     runs: list[tuple[File, str]] = []
     for file in texts:
         if file.place.kind in (Kind.CACHE, Kind.RUN):
-            with file.opened() as path:
-                text = path.read_text("utf-8", "replace")
+            with file.opened() as content:
+                text = content.read().decode("utf-8", "replace")
             if any(folder in text for folder in going):
                 found.add(file.place, 0)
                 if file.place.kind == Kind.CACHE:
@@ -211,8 +223,8 @@ def _find_tellers(ground: Ground, texts: Iterable[File], found: Found) -> None:
 
 def _rows(file: File) -> Iterator[dict[str, Any]]:
     """The records of a file of documents; nothing of any other table."""
-    with file.opened() as path:
-        table = _open(path)
+    with file.opened() as content:
+        table = _open(content, file)
         if set(table.schema_arrow.names) >= _COLUMNS:
             for batch in table.iter_batches(batch_size=1024, columns=sorted(_COLUMNS)):
                 yield from batch.to_pylist()
@@ -220,8 +232,8 @@ def _rows(file: File) -> Iterator[dict[str, Any]]:
 
 def _count(file: File, matcher: Matcher, above: set[str]) -> int:
     """Records of a table that are to go: by id where it holds documents, by any cell elsewhere."""
-    with file.opened() as path:
-        table = _open(path)
+    with file.opened() as content:
+        table = _open(content, file)
         if set(table.schema_arrow.names) >= _COLUMNS:
             return sum(
                 matcher.is_document(name) or name in above
@@ -235,12 +247,20 @@ def _count(file: File, matcher: Matcher, above: set[str]) -> int:
         )
 
 
-def _open(path: Path) -> pq.ParquetFile:
+def _json(data: bytes, where: str) -> dict[str, Any]:
     try:
-        return pq.ParquetFile(path)
+        return dict(json.loads(data))
+    except (ValueError, TypeError) as error:
+        raise HeadraceError(f"{where} is damaged, so nobody knows whom it concerns; restore it") from error
+
+
+def _open(content: BinaryIO, file: File) -> pq.ParquetFile:
+    try:
+        return pq.ParquetFile(content)
     except (pa.ArrowInvalid, OSError) as error:
         raise HeadraceError(
-            f"{path} is no readable Parquet, so nobody knows whom it holds; restore it, or remove it and run again"
+            f"{file.store.uri}/{file.key} is no readable Parquet, so nobody knows whom it holds; restore it, or remove "
+            "it and run again"
         ) from error
 
 
@@ -257,15 +277,12 @@ def _strings(value: Any) -> Iterator[str]:
 
 def _is_text_with(file: File, matcher: Matcher) -> bool:
     """Whether what is looked for stands in a file, read as text."""
-    with file.opened() as path:
-        if not path.is_file():  # it went since it was listed
-            return False
-        before = ""
-        with path.open(encoding="utf-8", errors="replace") as text:
-            while chunk := text.read(_CHUNK):
-                if matcher.is_in(before + chunk):
-                    return True
-                before = chunk[-_OVERLAP:]
+    with suppress(FileNotFoundError), file.opened() as content:  # it may have gone since it was listed
+        before, text = "", io.TextIOWrapper(content, "utf-8", "replace")
+        while chunk := text.read(_CHUNK):
+            if matcher.is_in(before + chunk):
+                return True
+            before = chunk[-_OVERLAP:]
     return False
 
 

@@ -8,12 +8,15 @@ from enum import StrEnum
 from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import BinaryIO
 from urllib.parse import unquote
 
 from components.common.environment import Environment
-from components.common.ledger import Ledger
+from components.common.ledger import open_ledger
+from components.common.sealed_store import store_of
 from components.common.store import FileStore, Store, open_store
 from components.common.tombstones import PREFIX as TOMBSTONES
+from components.common.vault import Vault
 
 STAGE = "operations/erase"
 """What makes the successors of dataset versions, as the ledger calls it."""
@@ -24,7 +27,7 @@ ERASURES = "erasures/"
 WEIGHTS = frozenset({".bin", ".gguf", ".npy", ".npz", ".onnx", ".pt", ".pth", ".safetensors"})
 """Endings of files that hold numbers and no text."""
 
-_OWN = ("ledger/", TOMBSTONES, ERASURES, "holds/")
+_OWN = ("ledger/", "audit/", TOMBSTONES, ERASURES, "holds/")
 """What the store keeps about itself; nothing in it names a person."""
 _PATH = re.compile(r"sqlite:/{3}(?P<path>[^?]+)")
 
@@ -61,10 +64,11 @@ class File:
     store: Store
     key: str
     place: Place
+    vault: Vault
 
     @contextmanager
-    def opened(self) -> Iterator[Path]:
-        """The file on this machine."""
+    def local(self) -> Iterator[Path]:
+        """The file as it is stored, on this machine."""
         if isinstance(self.store, FileStore):
             yield self.store.root / self.key
             return
@@ -72,6 +76,12 @@ class File:
             path = Path(folder, Path(self.key).name)
             self.store.download(self.key, path)
             yield path
+
+    @contextmanager
+    def opened(self) -> Iterator[BinaryIO]:
+        """What it holds."""
+        with self.local() as path, self.vault.open(path) as content:
+            yield content
 
 
 class Ground:
@@ -83,8 +93,8 @@ class Ground:
 
     def __init__(self, environment: Environment) -> None:
         self.environment = environment
-        self.store = open_store(environment.store)
-        self.ledger = Ledger(self.store, Path(environment.signing_key))
+        self.store = store_of(environment)
+        self.ledger = open_ledger(environment)
         self.home = FileStore(Path(environment.home).resolve()) if environment.home else None
         self._roots = [root.uri for root in (self.store, self.home) if root]
 
@@ -102,9 +112,10 @@ class Ground:
 
     def files(self) -> Iterator[File]:
         """Every file that may hold a person's data, each once; the tracking database is not among them."""
+        vault = self.store.vault
         for key in self.store.list():
             if not key.startswith(_OWN):
-                yield File(self.store, key, self.place_of(f"{self.store.uri}/{key}"))
+                yield File(self.store.inner, key, self.place_of(f"{self.store.uri}/{key}"), vault)
         if self.home:
             own = {self.tracking, self.home.root / "run.lock"}
             for key in self.home.list():
@@ -112,12 +123,12 @@ class Ground:
                 path = self.home.root / key
                 inside = f"{uri}/".startswith(f"{self.store.uri}/") or key.startswith("keys/")
                 if not inside and path not in own and not path.name.startswith("mlflow.db-"):
-                    yield File(self.home, key, self.place_of(uri))
+                    yield File(self.home, key, self.place_of(uri), vault)
         for uri in self._elsewhere():
             root, _, prefix = uri.rpartition("/")
             store = open_store(root)
             for key in [*store.list(f"{prefix}/"), *([prefix] if store.exists(prefix) else [])]:
-                yield File(store, key, Place(Kind.ARTIFACT, uri))
+                yield File(store, key, Place(Kind.ARTIFACT, uri), vault)
 
     def place_of(self, uri: str) -> Place:
         """What a file or a recorded copy of an artifact belongs to."""

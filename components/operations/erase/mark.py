@@ -6,7 +6,7 @@ from pathlib import Path
 from components.common import tombstones
 from components.common.environment import Environment
 from components.common.keys import subject_key
-from components.common.store import open_store
+from components.common.sealed_store import store_of
 from components.release.manifest import Manifest
 from components.release.notes import ERASURE, NotedServices, edited, note, noted, unless_same
 from components.release.services import InferenceServices
@@ -25,20 +25,34 @@ def mark(environment: Environment, case: str) -> list[dict[str, str]]:
     Raises:
         HeadraceError: The services cannot be seen or changed.
     """
-    records = tombstones.records(open_store(environment.store), subject_key(environment), case)
+    records = tombstones.records(store_of(environment), subject_key(environment), case)
     models = {model for record in records for model in record["models"]}
     if not models or not _serves_anything(environment):
         return []
-    services = InferenceServices(environment.serving)
-    backend = services if environment.serving.mode == "plane" else NotedServices(services)
+    backend = _backend(environment)
     marked = []
     for name in backend.names():
         seen = backend.get(name)
         served = _served(seen, models) if seen else []
         if served:
             backend.change(name, lambda current: _with_mark(current, case))
-            marked.append({"service": name, "namespace": services.namespace, "models": ", ".join(served)})
+            marked.append({"service": name, "namespace": backend.namespace, "models": ", ".join(served)})
     return marked
+
+
+def make_sure_of_services(environment: Environment) -> None:
+    """See the services before anything is erased, rather than fail to mark them afterwards.
+
+    Raises:
+        HeadraceError: They cannot be seen; a laptop's plane must run if anything was ever published on it.
+    """
+    if _serves_anything(environment):
+        _backend(environment).names()
+
+
+def _backend(environment: Environment) -> InferenceServices | NotedServices:
+    services = InferenceServices(environment.serving)
+    return services if environment.serving.mode == "plane" else NotedServices(services)
 
 
 def _serves_anything(environment: Environment) -> bool:

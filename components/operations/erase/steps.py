@@ -6,8 +6,9 @@ from pathlib import Path
 from components.common.errors import HeadraceError
 from components.common.ledger import canonical, sha256
 from components.common.report import Report
+from components.common.sealed_store import store_of
 from components.common.step import Context, Outcome
-from components.common.store import Store, open_store
+from components.common.store import Store
 from components.operations.erase.ground import ERASURES
 from components.operations.erase.options import Erase
 
@@ -35,7 +36,7 @@ def run(erasure: Path, options: Erase, context: Context) -> Outcome:
     from components.operations.backup.clear import clear_backups
     from components.operations.erase.work import erase, open_request
 
-    store = open_store(context.environment.store)
+    store = store_of(context.environment)
     if not store.exists(_key(options.request)):
         raise HeadraceError(f"there is no sealed request {options.request}; `headrace erase submit` leaves one")
     opened = open_request(context.environment, store.read(_key(options.request)))
@@ -64,7 +65,7 @@ def run_certify(erasure: Path, certificate: Path, options: Erase, context: Conte
     case = json.loads((erasure / CASE).read_bytes())["case"]
     services = mark(context.environment, case)
     key, stated = certify(context.environment, case, services)
-    store = open_store(context.environment.store)
+    store = store_of(context.environment)
     save(store, key, certificate)
     store.delete(_key(options.request))
     metrics = {"services": float(len(services)), "models": float(len(stated["models"]))}

@@ -12,11 +12,11 @@ from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from typing import Any
 
-from components.common import subjects, tombstones
+from components.common import audit, subjects, tombstones
 from components.common.environment import Environment
 from components.common.errors import HeadraceError
 from components.common.keys import erasure_key, subject_key
-from components.common.store import open_store
+from components.common.sealed_store import store_of
 from components.operations.backup.take import carry_to_backups
 from components.operations.erase.certificate import certified
 from components.operations.erase.clear import Case, clear
@@ -52,7 +52,7 @@ class Erasure:
 
     def matcher(self) -> Matcher:
         """What is looked for: what the request names, and what the case has noted already."""
-        known = tombstones.of_records(open_store(self.environment.store), self.key, self.name)
+        known = tombstones.of_records(store_of(self.environment), self.key, self.name)
         if self.request is None:
             return Matcher(known)
         identifiers = frozenset().union(*map(readings, self.request.identifiers))
@@ -61,7 +61,7 @@ class Erasure:
 
     def records(self) -> list[Mapping[str, Any]]:
         """What the case has noted, in order."""
-        return list(tombstones.records(open_store(self.environment.store), self.key, self.name))
+        return list(tombstones.records(store_of(self.environment), self.key, self.name))
 
 
 def open_request(environment: Environment, sealed: bytes) -> Erasure:
@@ -89,6 +89,8 @@ def erase(erasure: Erasure, progress: Progress = lambda note: None) -> None:
         HeadraceError: A hold forbids it, something cannot be read, or something is left that only a person can clear.
     """
     found = look(erasure, progress)
+    if erasure.request:
+        note_reads(erasure, found, "headrace erase run")
     ground = erasure.ground
     _respect_holds(ground, found)
     _note(erasure, ground, found)
@@ -125,10 +127,18 @@ def replay(environment: Environment, progress: Progress = lambda note: None) -> 
         HeadraceError: As `erase`; nothing may be read until it has succeeded.
     """
     key = subject_key(environment)
-    cases = tombstones.cases(open_store(environment.store))
+    cases = tombstones.cases(store_of(environment))
     for case in cases:
         erase(Erasure(environment, case, key, None), progress)
     return cases
+
+
+def note_reads(erasure: Erasure, found: Found, what: str) -> None:
+    """Note in the audit log what a search for a person read."""
+    store = store_of(erasure.environment)
+    for place, (grades, sources) in sorted(found.read.items(), key=lambda item: item[0].uri):
+        why = f"request {erasure.request.reference}" if erasure.request else f"case {erasure.name}"
+        audit.note(store, audit.Read(what, place.uri, why, grades=grades, sources=sources))
 
 
 def describe(found: Found) -> str:

@@ -5,8 +5,8 @@ from pathlib import Path
 from components.common import failures
 from components.common.ledger import canonical
 from components.common.report import Report
+from components.common.sealed_store import store_of
 from components.common.step import Context, Outcome
-from components.common.store import open_store
 from components.evaluation.gate.decide import VERDICT
 from components.model.versions import read_json
 from components.operations.notify.channels import Severity, alert
@@ -27,7 +27,7 @@ def tell_ending(notice: Path, options: Ending, context: Context) -> Outcome:
         context: Where the run takes place.
     """
     environment = context.environment
-    store = open_store(environment.store)
+    store = store_of(environment)
     failure = failures.read(store, environment.name)
     # The backend may still call a failed run RUNNING when its exit handler asks.
     failed = options.state not in _ENDED_WELL and (options.state != "RUNNING" or failure is not None)
@@ -55,7 +55,7 @@ def tell_hold(verdict: Path, notice: Path, options: Ending, context: Context) ->
 def _tell(now: Seen, notice: Path, options: Ending, context: Context) -> Outcome:
     environment = context.environment
     subject = options.schedule or options.pipeline or "run"
-    memory = Memory(open_store(environment.store), environment.name, subject)
+    memory = Memory(store_of(environment), environment.name, subject)
     before, verdict = memory.advance(now)
     title, text = _words(subject, now, before, verdict)
     link = environment.notify.run_url.replace("{run}", options.run)

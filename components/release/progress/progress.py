@@ -13,8 +13,8 @@ from rich.console import Console
 from components.common.environment import Environment
 from components.common.errors import GateHold, HeadraceError, Interrupted, UsageError
 from components.common.report import Report
+from components.common.sealed_store import store_of
 from components.common.step import Context, Outcome
-from components.common.store import open_store
 from components.operations.notify.channels import alert
 from components.release.progress.judge import Action, Analysis, Look, Point, Verdict
 from components.release.progress.options import Progress
@@ -115,7 +115,7 @@ def progress(
     """
     rollouts = backend or connect(environment, options.service)
     seen = rollouts.status()
-    record = Record(open_store(environment.store), seen.service, seen.candidate or seen.stable)
+    record = Record(store_of(environment), seen.service, seen.candidate or seen.stable)
     ended = record.conclusion()
     # An analysis that was killed between acting and saying so still has to say so.
     unfinished = not ended and bool(record.looks())

@@ -12,8 +12,8 @@ from components.common.errors import HeadraceError, UsageError
 from components.common.ledger import DamagedArtifact, artifact_files, canonical, entry_of, sha256
 from components.common.options import describe_validation
 from components.common.report import Report
+from components.common.sealed_store import store_of
 from components.common.step import Context, Outcome
-from components.common.store import open_store
 from components.release.companions import accompany, check_account, check_callers
 from components.release.manifest import PREFIX, Manifest, inherited, render, render_predictor, violations
 from components.release.notes import NotedServices
@@ -120,7 +120,7 @@ def check_stored(model: Path, provenance: Provenance, environment: Environment) 
     Raises:
         DamagedArtifact: It is not; registering the model again mends the store.
     """
-    store, key = open_store(environment.store), f"models/{provenance.model}/{provenance.version}"
+    store, key = store_of(environment), f"models/{provenance.model}/{provenance.version}"
     for name in artifact_files(model):
         if not store.holds(model / name, f"{key}/{name}"):
             raise DamagedArtifact(model, f"{store.uri}/{key}/{name} is not the file that was registered")
@@ -145,7 +145,7 @@ def wanted_manifest(
         HeadraceError: The store does not hold the version, or the manifest breaks a rule.
     """
     key = f"models/{provenance.model}/{provenance.version}"
-    if not open_store(environment.store).exists(f"{key}/provenance.json"):
+    if not store_of(environment).exists(f"{key}/provenance.json"):
         raise HeadraceError(f"{environment.store}/{key}: no such model version in the store; register the model again")
     origin = {
         "model": f"{provenance.model}/{provenance.version}",
@@ -179,7 +179,7 @@ def wanted_manifest(
 def _encrypted(key: str, environment: Environment) -> str:
     if environment.serving.mode == "plane":
         raise UsageError("publish.encrypted: the plane serves versions as they are; only a cluster decrypts them")
-    if not open_store(environment.store).exists(f"{ENCRYPTED}/{key}/provenance.json"):
+    if not store_of(environment).exists(f"{ENCRYPTED}/{key}/provenance.json"):
         version = key.partition("/")[2]
         raise HeadraceError(
             f"{environment.store}/{ENCRYPTED}/{key}: there is no encrypted copy of the version; make it with "

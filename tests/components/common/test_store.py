@@ -7,19 +7,29 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from google.api_core.exceptions import Forbidden
+from google.auth.transport.requests import AuthorizedSession
 
+from components.common.environment import Environment
 from components.common.errors import HeadraceError, UsageError
+from components.common.sealed_store import SealedStore, store_of
 from components.common.store import SINGLE_REQUEST_UPLOAD, Store, open_store, upload_tree
+from components.common.vault import Vault, is_sealed
+from components.common.wrapping import Keyset
 
 
-@pytest.fixture(params=["file", "gs"])
+@pytest.fixture(params=["file", "gs", "sealed file", "sealed gs"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
-    if request.param == "file":
-        return open_store(f"file://{tmp_path}/store")
-    return open_store(f"{request.getfixturevalue('cloud')}/{tmp_path.name}")
+    local = request.param.endswith("file")
+    uri = f"file://{tmp_path}/store" if local else f"{request.getfixturevalue('cloud')}/{tmp_path.name}"
+    store = open_store(uri)
+    if not request.param.startswith("sealed"):
+        return store
+    return SealedStore(store, Vault(Keyset(tmp_path / "keyset.json").with_primary(), seals=True))
 
 
 def test_what_is_written_is_read(store: Store) -> None:
@@ -36,6 +46,15 @@ def test_a_missing_object_is_named(store: Store) -> None:
         store.read("a/none.json")
 
 
+def test_an_object_is_read_from_its_start(store: Store) -> None:
+    store.write("ledger/a", b"abcdef")
+    store.write("ledger/empty", b"")
+    assert [store.start("ledger/a", size) for size in (3, 6, 60)] == [b"abc", b"abcdef", b"abcdef"]
+    assert store.start("ledger/empty", 3) == b""
+    with pytest.raises(HeadraceError, match=r"ledger/none does not exist"):
+        store.start("ledger/none", 3)
+
+
 def test_listing_is_sorted_and_below_the_prefix(store: Store) -> None:
     for key in ("b/2", "b/1", "a", "bc"):
         store.write(key, b"")
@@ -48,7 +67,9 @@ def test_objects_are_described(store: Store) -> None:
     store.write("a/1", b"xyz")
     store.write("b", b"")
     [described] = store.describe("a/")
-    assert (described.key, described.size) == ("a/1", 3)
+    stored = store.start("a/1", 4096)
+    assert (described.key, described.size) == ("a/1", len(stored))
+    assert stored == b"xyz" or is_sealed(stored)
     assert before < described.written < before + timedelta(minutes=10)
 
 
@@ -150,6 +171,33 @@ def test_a_full_disk_leaves_nothing_half_written(tmp_path: Path) -> None:
 def test_other_schemes_are_refused(uri: str) -> None:
     with pytest.raises(UsageError, match=r"use file:///absolute/folder or gs://bucket/prefix"):
         open_store(uri)
+
+
+def test_every_upload_names_the_key_of_the_environment(
+    cloud: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = "projects/p/locations/l/keyRings/r/cryptoKeys/k"
+    sent: list[tuple[str, list[str]]] = []
+    request = AuthorizedSession.request
+
+    def noted(session: AuthorizedSession, method: str, url: str, **more: Any) -> Any:
+        query = parse_qs(urlsplit(url).query)
+        if "uploadType" in query and "upload_id" not in query:
+            sent.append((query["uploadType"][0], query.get("kmsKeyName", [])))
+        return request(session, method, url, **more)
+
+    monkeypatch.setattr(AuthorizedSession, "request", noted)
+    place = Environment(name="t", store=f"{cloud}/{tmp_path.name}", tracking="", signing_key="", cmek=key)
+    (tmp_path / "large").write_bytes(b"x" * (SINGLE_REQUEST_UPLOAD + 1))
+    for cmek in (key, ""):
+        store = store_of(place.model_copy(update={"cmek": cmek}))
+        store.write("a", b"1")
+        store.write("b", b"1", if_absent=True)
+        store.replace("a", b"1", b"2")
+        store.upload(tmp_path / "large", "large")
+        named = [cmek] if cmek else []
+        assert sent == [("multipart", named), ("multipart", named), ("multipart", named), ("resumable", named)]
+        sent.clear()
 
 
 class AddOnly(BaseHTTPRequestHandler):

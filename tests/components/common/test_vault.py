@@ -167,16 +167,18 @@ def test_a_tree_is_copied_in_plain(keyset: Keyset, tmp_path: Path) -> None:
     assert (tmp_path / "copy" / "plain").read_bytes() == b"plain"
 
 
-def test_rewrapping_changes_the_header_and_no_chunk(keyset: Keyset) -> None:
+def test_rewrapping_changes_the_header_and_no_chunk(keyset: Keyset, tmp_path: Path) -> None:
     sealed = Vault(keyset, seals=True).seal_bytes(b"secret" * CHUNK, NAME)
-    newer, target = keyset.with_primary(), io.BytesIO()
+    path, newer = tmp_path / "file", keyset.with_primary()
+    path.write_bytes(sealed)
 
-    rewrap(io.BytesIO(sealed), target, newer, "test")
+    rewrap(path, path, lambda key, wrapped: newer.wrap(newer.unwrap(key, wrapped)))
 
-    header = read_header(io.BytesIO(target.getvalue()), "test")
+    rewrapped = path.read_bytes()
+    header = read_header(io.BytesIO(rewrapped), "test")
     assert header and header.key == newer.primary.id != keyset.primary.id
-    assert target.getvalue().endswith(sealed[-CHUNK:])
-    assert Vault(newer.without(keyset.primary.id)).open_bytes(target.getvalue(), NAME, "t") == b"secret" * CHUNK
+    assert rewrapped.endswith(sealed[-6 * CHUNK :]) and rewrapped != sealed
+    assert Vault(newer.without(keyset.primary.id)).open_bytes(rewrapped, NAME, "t") == b"secret" * CHUNK
     with pytest.raises(HeadraceError, match="was retired"):
         Vault(newer.without(keyset.primary.id)).open_bytes(sealed, NAME, "t")
 

@@ -15,14 +15,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
+from components.common import vault
 from components.common.errors import HeadraceError
 from components.common.ledger import artifact_files
 from components.common.store import open_store, upload_tree
+from components.common.vault import CHUNK
 from components.model.versions import Origins
 from components.model.versions import seal as seal_version
 from pipelines.cli import app
-from serving.storage import sealed
-from serving.storage.sealed import CHUNK, HEADER, Keys, key_id, read_keys, seal, unseal
+from serving.storage.sealed import HEADER, Keys, key_id, read_keys, seal, unseal
 from serving.storage.versions import encrypt, fetch
 
 TAG = 16
@@ -222,7 +223,7 @@ def test_any_file_comes_back_and_any_other_bytes_do_not(
     folder = tmp_path_factory.mktemp("sealed")
     (folder / "plain").write_bytes(content)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sealed, "CHUNK", SMALL)
+        patch.setattr(vault, "CHUNK", SMALL)
         seal(folder / "plain", folder / "sealed", name, KEY)
         unseal(folder / "sealed", folder / "back", name, KEYS)
         assert (folder / "back").read_bytes() == content
