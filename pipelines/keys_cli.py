@@ -56,7 +56,8 @@ def show(environment: EnvironmentName = "local", home: Home = None) -> None:
     for key in known:
         table.add_row(key.id, key.state, key.created[:10], *_counts(found.needed[key.id], found.backups, key.id))
     for name in sorted(({*found.needed}.union(*found.backups.values())) - {key.id for key in known}):
-        table.add_row(escape(name), "not here", "", *_counts(found.needed[name], found.backups, name))
+        where = "in Cloud KMS" if name.startswith("projects/") else "not here"
+        table.add_row(escape(name), where, "", *_counts(found.needed[name], found.backups, name))
     console.print(table)
     for where in found.unseen:
         console.print(f"[yellow]![/] backups at {escape(where)} are not found", soft_wrap=True)

@@ -79,7 +79,10 @@ class Keyset:
     @property
     def primary(self) -> Key:
         """The key that wraps."""
-        return next(key for key in self.keys if key.state == State.PRIMARY)
+        for key in self.keys:
+            if key.state == State.PRIMARY:
+                return key
+        raise HeadraceError(f"every key of {self.path} is retired; `headrace keys rotate` makes another")
 
     def wrap(self, data_key: bytes) -> tuple[str, bytes]:
         """See `vault.Wrapping`."""
@@ -305,7 +308,7 @@ def _parsed(path: Path, text: bytes) -> Keyset:
             for one in stated["keys"]
         )
         whole = all(len(key.secret) == (0 if key.state == State.RETIRED else 32) for key in keys)
-        if stated["schema"] == SCHEMA and whole and [key.state for key in keys].count(State.PRIMARY) == 1:
+        if stated["schema"] == SCHEMA and keys and whole and [key.state for key in keys].count(State.PRIMARY) <= 1:
             return Keyset(path, keys, stated["rotating"])
     except (ValueError, LookupError, TypeError, AttributeError, binascii.Error):
         pass

@@ -112,17 +112,24 @@ def retire(environment: Environment, key: str, progress: Progress = silent) -> N
     """Remove a key from the keyset that nothing needs any more.
 
     Raises:
-        UsageError: There is no such key, or it wraps.
+        UsageError: There is no such key, it wraps, or it is Cloud KMS's to remove.
         HeadraceError: Something needs it, or it cannot be seen whether a backup does.
     """
+    if key.startswith("projects/"):
+        _see_that_nothing_needs(environment, key, progress)
+        raise UsageError(f"nothing needs {key}; disable it with `gcloud kms keys versions disable`")
     keyset = load_keyset(environment)
     known = {one.id: one.state for one in keyset.keys}
     if key not in known:
         raise UsageError(f"{keyset.path} has no key {key!r}; it has {', '.join(known)}")
-    if known[key] == State.PRIMARY:
+    if known[key] == State.PRIMARY and environment.encryption == KEYSET:
         raise UsageError(f"{key} wraps what is written now; run `headrace keys rotate` first")
-    if known[key] == State.RETIRED:
-        return
+    if known[key] != State.RETIRED:
+        _see_that_nothing_needs(environment, key, progress)
+        keyset.without(key).write(keyset)
+
+
+def _see_that_nothing_needs(environment: Environment, key: str, progress: Progress) -> None:
     found = survey(environment, progress)
     if found.needed[key]:
         raise HeadraceError(f"{found.needed[key]:,} files need {key}; run `headrace keys rotate`, then retire it")
@@ -134,7 +141,6 @@ def retire(environment: Environment, key: str, progress: Progress = silent) -> N
             )
     if found.unseen:
         raise HeadraceError(f"the backups in {found.unseen[0]} are not found, and may need {key}; attach them first")
-    keyset.without(key).write(keyset)
 
 
 def _keys(environment: Environment) -> EnvironmentKeys:

@@ -2,6 +2,7 @@ import base64
 import json
 import threading
 from collections.abc import Callable, Iterator
+from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,10 @@ from google_crc32c import value as crc32c
 from components.common import wrapping
 from components.common.environment import Environment
 from components.common.errors import HeadraceError, UsageError
+from components.common.sealed_store import store_of
 from components.common.vault import Vault
 from components.common.wrapping import CloudKms, State, keyset_file, load_keyset, make_keyset, open_vault
+from components.operations.sealing.keys import retire, rotate, survey
 
 KEY = "projects/p/locations/europe-west3/keyRings/r/cryptoKeys/headrace"
 
@@ -213,6 +216,33 @@ def test_an_environment_that_moved_to_kms_still_opens_what_its_keyset_sealed(
     assert {open_vault(moved).open_bytes(one, "file", "file") for one in (before, after)} == {b"secret"}
     with pytest.raises(HeadraceError, match="its key is in Cloud KMS, and test names none"):
         open_vault(place).open_bytes(after, "file", "file")
+
+
+def test_everything_moves_from_a_keyset_to_kms_and_on_to_its_next_version(
+    place: Environment, kms: Kms, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wrapping, "cloud_kms", cache(lambda name: key_of(kms, name)))
+    for number in range(4):
+        store_of(place).write(f"crawls/{number}", b"secret")
+    old = load_keyset(place).primary.id
+    moved = Environment.model_validate(place.model_dump() | {"encryption": f"gcp-kms://{KEY}"})
+    with pytest.raises(HeadraceError, match=f"4 files need {old}"):
+        retire(moved, old)
+
+    assert rotate(moved) == (f"{KEY}/cryptoKeyVersions/1", 4)
+    retire(moved, old)
+    kms.versions[2] = AESGCM.generate_key(256)
+    with pytest.raises(HeadraceError, match=r"4 files need projects/.*/1; run `headrace keys rotate`"):
+        retire(moved, f"{KEY}/cryptoKeyVersions/1")
+    assert rotate(moved) == (f"{KEY}/cryptoKeyVersions/2", 4) and rotate(moved)[1] == 0
+    with pytest.raises(UsageError, match=r"nothing needs projects/.*/1; disable it with"):
+        retire(moved, f"{KEY}/cryptoKeyVersions/1")
+
+    del kms.versions[1]
+    assert survey(moved).needed == {f"{KEY}/cryptoKeyVersions/2": 4}
+    assert {store_of(moved).read(f"crawls/{number}") for number in range(4)} == {b"secret"}
+    with pytest.raises(HeadraceError, match=r"every key of .*keyset.json is retired; `headrace keys rotate`"):
+        store_of(place).write("crawls/5", b"")
 
 
 @pytest.mark.parametrize("named", ["aes", "gcp-kms://projects/p", f"gcp-kms://{KEY}/cryptoKeyVersions/1"])
