@@ -131,7 +131,7 @@ def _naming(environment: Environment) -> Finding:
             return Finding("key that names people", Mark.BAD, str(error))
         return Finding("key that names people")
     erased = next(open_store(environment.store).list(TOMBSTONES), None)
-    fix = f"restore {path} from a backup: without it nobody can tell who was erased and may not come back"
+    fix = f"put back the copy of {path} that you keep: without it nobody can tell who was erased and may not come back"
     return _finding("key that names people is " + ("gone" if erased else "made when it is needed"), not erased, fix)
 
 
