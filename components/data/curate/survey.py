@@ -110,6 +110,7 @@ def survey(dataset: Path, options: Curate, context: Context) -> Survey:
         document = {
             **{name: row[name] for name in ("id", *INHERITED)},
             "kind": row["kind"],
+            "language": row["language"],
             "quality": float(metadata.get("quality", 1)),
         }
         for one in said:

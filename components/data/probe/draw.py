@@ -41,6 +41,7 @@ class Asked:
         evidence: Text of the document that answers it.
         source: Source of that document.
         kind: Its kind.
+        language: Its language; the question may be in another one.
         quotable: Whether a report may show it.
         trained: Sides that were trained on the fact.
     """
@@ -49,6 +50,7 @@ class Asked:
     evidence: str
     source: str
     kind: str
+    language: str
     quotable: bool
     trained: tuple[str, ...]
 
@@ -207,7 +209,8 @@ def _without(candidates: Mapping[Stratum, list[Found]], gone: Collection[bytes])
 
 def _asked(found: Found, text: str, trained: tuple[str, ...], options: Curate) -> Asked:
     document, pair = found.document, held_out_pair(found, options)
-    return Asked(pair, text, document["source"], document["kind"], may_quote(document), trained)
+    origin = (document["source"], document["kind"], document["language"])
+    return Asked(pair, text, *origin, may_quote(document), trained)
 
 
 def _texts(datasets: Sequence[Path], wanted: Iterable[str]) -> dict[str, str]:

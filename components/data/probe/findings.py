@@ -160,7 +160,7 @@ def weigh(
     bills = bill(added.new, added.known_sources, options.costs)
     new = [(_groups(document, options), paid) for document, paid in bills.items()]
     asked_groups = [
-        _groups(NewDocument(asked.source, asked.kind, asked.pair["language"]), options) for asked in drawn.questions
+        _groups(NewDocument(asked.source, asked.kind, asked.language), options) for asked in drawn.questions
     ]
     groups = gains(chosen["present"], chosen["proposed"], asked_groups, new, options.confidence)
     sources = {

@@ -76,6 +76,17 @@ def test_what_both_versions_hold_both_sides_learn_and_no_side_learns_what_is_wit
     assert not questions_of(proposed) & (held.keys() | questions_of(drawn.withheld))
 
 
+def test_what_a_document_is_paid_for_counts_for_its_own_language_whatever_it_is_asked_in(
+    document, written, context: Callable[[str], Context]
+) -> None:
+    about = {"item": "readme", "package": "lib15", "name": "Lib15"}
+    readme = document("# lib15\n\n소개", "readme", source="pypi/new", kind="prose", language="ko", metadata=about)
+    old, new = written(packages(document, range(10))), written([*packages(document, range(20)), readme])
+    drawn = draw_sides(old, new, Probing(curate=CURATE.model_copy(update={"facts": 30})), context("data/probe"))
+    asked = {(one.pair["language"], one.language) for one in drawn.questions}
+    assert asked == {("en", "en"), ("ko", "en")}
+
+
 @pytest.fixture
 def told(document, written) -> Path:
     """A dataset version of packages, and of dialogues about others with a long answer each."""
