@@ -402,6 +402,7 @@ def _mount() -> None:
     keys = importlib.import_module("pipelines.keys_cli")
     app.add_typer(keys.keys_app, name="keys")
     app.add_typer(keys.unseal_app)
+    app.add_typer(importlib.import_module("pipelines.unmask_cli").unmask_app, name="unmask")
     app.add_typer(serving.serve_app, name="serve")
     app.add_typer(serving.rollout_app, name="rollout")
     app.add_typer(serving.models_app, name="models")

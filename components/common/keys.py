@@ -25,6 +25,9 @@ SUBJECTS = "subjects/subjects.key"
 ERASURE = "erasure/erasure.pem"
 """X25519 private key that opens sealed requests."""
 
+UNMASK = "unmask/unmask.pem"
+"""X25519 private key that opens what masks stand for; on a cluster its holder keeps it elsewhere."""
+
 
 def key_folder(environment: Environment) -> Path:
     """Where an environment's keys are: `keys`, or beside the ledger's key."""
@@ -55,15 +58,42 @@ def erasure_key(environment: Environment) -> X25519PrivateKey:
         HeadraceError: It is missing and cannot be made, or is no key.
     """
     path = key_folder(environment) / ERASURE
-    pem = _read_or_make(environment, path, _new_erasure_key)
+    if key := _x25519(_read_or_make(environment, path, _new_x25519)):
+        return key
+    raise HeadraceError(f"{path} is no X25519 key; restore it, or remove it and seal the open requests anew")
+
+
+def unmask_key(environment: Environment, path: Path | None = None) -> X25519PrivateKey:
+    """The key that opens what masks stand for.
+
+    Args:
+        environment: Whose; a laptop makes its key on first use.
+        path: A file that holds it, instead of the environment's.
+
+    Raises:
+        HeadraceError: It is missing and cannot be made, or is no key.
+    """
+    place = path or key_folder(environment) / UNMASK
+    if not path and not environment.home and not place.is_file():
+        raise HeadraceError(f"{environment.name} does not hold the key that opens masks; give it with --key")
+    try:
+        pem = path.read_bytes() if path else _read_or_make(environment, place, _new_x25519)
+    except OSError as error:
+        raise HeadraceError(f"{path}: {error.strerror}") from error
+    if key := _x25519(pem):
+        return key
+    raise HeadraceError(f"{place} is no X25519 private key in PEM; restore it, for nothing else opens what was sealed")
+
+
+def _x25519(pem: bytes) -> X25519PrivateKey | None:
     with suppress(ValueError, TypeError, UnsupportedAlgorithm):
         key = serialization.load_pem_private_key(pem, password=None)
         if isinstance(key, X25519PrivateKey):
             return key
-    raise HeadraceError(f"{path} is no X25519 key; restore it, or remove it and seal the open requests anew")
+    return None
 
 
-def _new_erasure_key() -> bytes:
+def _new_x25519() -> bytes:
     return X25519PrivateKey.generate().private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )

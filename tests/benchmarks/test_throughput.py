@@ -33,7 +33,7 @@ STEPS = {
     "ingest": ("", "documents"),
     "parse": ("documents", "parsed"),
     "screen": ("documents", "allowed"),
-    "mask": ("documents", "masked"),
+    "mask": ("documents", "masked originals"),
     "filter": ("documents", "kept"),
     "deduplicate": ("documents", "unique"),
     "mix": ("documents", "mixed"),
@@ -138,15 +138,16 @@ def test_each_step_by_number_of_documents(count: int, tmp_path: Path, capsys: py
         print(f"\n{HEADER}", flush=True)
     given = ""
     for step, (needs, makes) in STEPS.items():
-        arguments = ["--home", str(tmp_path / "home"), "--out", f"{makes}={tmp_path / makes}"]
+        made = [tmp_path / name for name in makes.split()]
+        arguments = ["--home", str(tmp_path / "home"), *(f"--out={path.name}={path}" for path in made)]
         arguments += ["--in", f"{needs}={given}"] if needs else []
         arguments += [part for key, value in options.get(step, {}).items() for part in ("--set", f"{key}={value}")]
         cpu, wall, peak = measure(step, arguments, tmp_path / f"{step}.log")
-        counted, megabytes = read_in(Path(given) if needs else tmp_path / makes)
+        counted, megabytes = read_in(Path(given) if needs else made[0])
         with capsys.disabled():
             print(
                 f"| {step} | {counted:,} | {megabytes:,.0f} | {cpu:,.1f} | {wall:,.1f} | {megabytes / cpu:.1f} "
                 f"| {peak:,.0f} |",
                 flush=True,
             )
-        given = str(tmp_path / makes)
+        given = str(made[0])

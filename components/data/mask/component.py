@@ -9,6 +9,7 @@ from components.common.step import step
 def mask(
     documents: dsl.Input[dsl.Dataset],
     masked: dsl.Output[dsl.Dataset],
+    originals: dsl.Output[dsl.Dataset],
     metrics: dsl.Output[dsl.Metrics],
     report: dsl.Output[dsl.HTML],
     options: dict,
@@ -19,6 +20,7 @@ def mask(
     Args:
         documents: Documents that may be used.
         masked: The same documents without personal data of the masked kinds.
+        originals: What the masks stand for, sealed; empty unless the recipe asks for it.
         metrics: Counts and rates.
         report: What was masked, by kind.
         options: The `data.mask` part of the recipe.

@@ -1,8 +1,10 @@
 """Options of data/mask."""
 
+import base64
+import binascii
 from typing import Literal, get_args
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from components.common.options import Options
 
@@ -49,3 +51,19 @@ class Mask(Options):
         description="Leave addresses that belong to nobody: mail at reserved example domains (RFC 2606), loopback and "
         "documentation networks (RFC 5737, RFC 3849).",
     )
+    reversible_to: str = Field(
+        "",
+        description="Public key to which originals are sealed beside the masked documents, as `headrace unmask key` "
+        "prints it; empty: nobody can undo a mask.",
+    )
+
+    @field_validator("reversible_to")
+    @classmethod
+    def _is_key(cls, value: str) -> str:
+        try:
+            size = len(base64.b64decode(value, validate=True))
+        except binascii.Error:
+            size = -1
+        if size not in (0, 32):
+            raise ValueError("is no X25519 public key in base64; `headrace unmask key` prints one")
+        return value

@@ -5,7 +5,7 @@ documents: there they would be pseudonyms that link people.
 """
 
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from components.common.report import Report
 from components.common.step import Context, Outcome
 from components.data.mask.detector import Finding
 from components.data.mask.options import IDENTIFYING, RULES, Kind, Mask
+from components.data.mask.originals import sealing
 from components.data.mask.patterns import find
 from components.data.mask.people import People, find_each
 
@@ -49,12 +50,17 @@ class Masker:
         kinds: Kinds of personal data to mask.
         keep_examples: Leave addresses that belong to nobody.
         people: Who is who in the document.
+
+    Attributes:
+        masked: How much was masked, by kind.
+        originals: By mask, how what it stands for was written, in order.
     """
 
     def __init__(self, kinds: Sequence[Kind], keep_examples: bool = True, people: People | None = None) -> None:
         self.kinds = kinds
         self.keep_examples = keep_examples
         self.masked: Counter[Kind] = Counter()
+        self.originals: defaultdict[str, dict[str, None]] = defaultdict(dict)
         self._numbers: dict[tuple[Kind, str], int] = {}
         self._last: Counter[str] = Counter()
         self._people = people or People()
@@ -78,7 +84,9 @@ class Masker:
             pieces: list[str] = []
             position = 0
             for start, end, kind, canonical in sorted(findings):
-                pieces += [text[position:start], self._name(kind, canonical)]
+                name = self._name(kind, canonical)
+                self.originals[name][text[start:end]] = None
+                pieces += [text[position:start], name]
                 position = end
                 self.masked[kind] += 1
             # A mask is a new neighbour for what stands beside it, so look again.
@@ -101,12 +109,13 @@ def _overlap(name: Finding, span: tuple[int, int]) -> bool:
     return name.start < span[1] and span[0] < name.end
 
 
-def run(documents: Path, masked: Path, options: Mask, context: Context) -> Outcome:
+def run(documents: Path, masked: Path, originals: Path, options: Mask, context: Context) -> Outcome:
     """Mask the texts, messages and metadata of every document.
 
     Args:
         documents: Documents that may be used.
         masked: Folder for the masked documents.
+        originals: Folder for what the masks stand for, sealed; empty if the recipe does not ask for it.
         options: What to mask.
         context: Where the run takes place.
 
@@ -124,9 +133,9 @@ def run(documents: Path, masked: Path, options: Mask, context: Context) -> Outco
     touched = done = 0
     # Without all rules, finding nothing does not mean that there is nothing.
     complete = set(RULES) <= set(options.kinds)
-    with DocumentWriter(masked) as writer:
+    with DocumentWriter(masked) as writer, sealing(originals, options.reversible_to) as seal:
         for batch in read_batches(documents, rows=ROWS):
-            texts, messages, metadata, pii, people = [], [], [], [], []
+            texts, messages, metadata, pii, people, stand = [], [], [], [], [], []
             rows = list(
                 zip(
                     *(
@@ -157,6 +166,7 @@ def run(documents: Path, masked: Path, options: Mask, context: Context) -> Outco
                 )
                 pii.append(_state(before, bool(masker.masked), complete))
                 people.append(sorted(masker.subjects(key).union(named)))
+                stand.append(masker.originals)
                 if masker.masked:
                     touched += 1
                     found += masker.masked
@@ -167,6 +177,7 @@ def run(documents: Path, masked: Path, options: Mask, context: Context) -> Outco
                 field = SCHEMA.field(name)
                 table = table.set_column(table.schema.get_field_index(name), field, pa.array(values, field.type))
             writer.write(table)
+            seal(zip(batch["id"].to_pylist(), people, stand, strict=True))
             done += batch.num_rows
             context.progress(done, total, f"{found.total():,} masked")
     return Outcome(

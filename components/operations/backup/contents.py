@@ -14,7 +14,7 @@ from urllib.parse import quote, unquote
 
 from components.common.environment import Environment
 from components.common.errors import HeadraceError, UsageError
-from components.common.keys import ERASURE, SUBJECTS, key_folder
+from components.common.keys import ERASURE, SUBJECTS, UNMASK, key_folder
 from components.common.ledger import open_ledger
 from components.common.sealed_store import store_of
 from components.common.store import FileStore, Store, Stored
@@ -118,7 +118,8 @@ class Contents:
         folder, signing = key_folder(self.environment), Path(self.environment.signing_key)
         # Where keys lie among other things, only those are keys that are known to be.
         apart = folder.resolve() != Path(self.root.uri.removeprefix("file://"))
-        named = folder.rglob("*") if apart else [folder / SUBJECTS, folder / ERASURE, folder / ENCRYPTION]
+        known = (SUBJECTS, ERASURE, UNMASK, ENCRYPTION)
+        named = folder.rglob("*") if apart else [folder / name for name in known]
         return {path for path in (signing, *named) if path.is_file() and not path.name.startswith(".")}
 
     def _is_left_out(self, key: str) -> bool:

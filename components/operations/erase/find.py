@@ -166,7 +166,8 @@ def _follow(ground: Ground, found: Found) -> None:
     found.revisions = [head for head in signed if head.startswith("publications/")]
     for uri, (entry, output) in copies.items():
         place = ground.place_of(uri)
-        weights = "records" not in entries[entry]["outputs"][output] and not heads[entry]
+        made = entries[entry]["outputs"][output]
+        weights = made["files"] and "records" not in made and not heads[entry]
         if entry in reached and weights and place.kind == Kind.ARTIFACT and not ground.ledger.is_removed(entry, uri):
             found.add(place, 0)
     for place in list(found.places):

@@ -19,6 +19,7 @@ WORDS = "words"
 """Kind of an identifier that is no number or address: a name, a user name."""
 
 _ID = re.compile(r"(?<![0-9a-f])[0-9a-f]{64}(?![0-9a-f])")
+_NAME = re.compile(r"(?<![0-9a-f])[0-9a-f]{40}(?![0-9a-f])")
 _ESCAPE = re.compile(r"\\u([0-9a-fA-F]{4})")
 _SEPARATORS = r"[ .()/-]{0,3}"
 _NO_AREA = "".join(rf"(?<![0-9][ .()/-]{{{count}}})" for count in range(4))
@@ -124,8 +125,13 @@ class Matcher:
         return False
 
     def is_in(self, text: str) -> bool:
-        """Whether an identifier or an erased document's id stands in a text, also behind JSON, HTML and URL escapes."""
+        """Whether an identifier, a name or an erased document's id stands in a text, also behind escapes.
+
+        Escapes are those of JSON, HTML and URLs.
+        """
         if any(self.is_document(found) for found in set(_ID.findall(text))):
+            return True
+        if not self._names.isdisjoint(_NAME.findall(text)):
             return True
         return any(self.is_person_in(form) for form in _unescaped(text))
 

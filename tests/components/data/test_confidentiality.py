@@ -19,7 +19,7 @@ CANARY = "carmine-otter-{}"
 STEPS = [
     ("parse", "documents", "parsed"),
     ("screen", "parsed", "allowed"),
-    ("mask", "allowed", "masked"),
+    ("mask", "allowed", "masked originals"),
     ("filter", "masked", "kept"),
     ("deduplicate", "kept", "unique"),
     ("mix", "unique", "mixed"),
@@ -85,7 +85,13 @@ def test_no_record_above_the_ceiling_reaches_an_artifact_a_report_or_a_log(tmp_p
     work = tmp_path / "work"
     run_single("data/ingest", {}, {"documents": work / "documents"}, options["ingest"], environment)
     for step, taken, made in STEPS:
-        run_single(f"data/{step}", {"documents": work / taken}, {made: work / made}, options[step], environment)
+        run_single(
+            f"data/{step}",
+            {"documents": work / taken},
+            {name: work / name for name in made.split()},
+            options[step],
+            environment,
+        )
     printed = "".join(capfd.readouterr())
     assert holds(work / "dataset", CANARY.format("seen"))
     for what in ("name", "restricted", "field", "row", "url", "kind", "time", "own-field", "parquet"):
@@ -158,7 +164,13 @@ def test_what_a_recipe_admits_but_must_not_show_is_in_no_report_and_no_log(tmp_p
     run_single("data/ingest", {}, {"documents": work / "documents"}, options["ingest"], environment)
     chain = [*STEPS[:-2], ("decontaminate", "unique", "clean"), ("mix", "clean", "mixed"), STEPS[-1]]
     for step, taken, made in chain:
-        run_single(f"data/{step}", {"documents": work / taken}, {made: work / made}, options[step], environment)
+        run_single(
+            f"data/{step}",
+            {"documents": work / taken},
+            {name: work / name for name in made.split()},
+            options[step],
+            environment,
+        )
     made = {"pairs": work / "pairs", "questions": work / "questions"}
     run_single("data/curate", {"dataset": work / "dataset"}, made, options["curate"], environment)
     assert holds(work / "pairs", secret)

@@ -219,7 +219,7 @@ def documents(document, written):
 
 def test_messages_and_metadata_share_the_numbering_and_ids_stay(documents, tmp_path, environment):
     before = read_table(documents).to_pylist()
-    outcome = run(documents, tmp_path / "out", Mask(), Context("data/mask", environment))
+    outcome = run(documents, tmp_path / "out", tmp_path / "sealed", Mask(), Context("data/mask", environment))
     after = read_table(tmp_path / "out").to_pylist()
     assert [row["id"] for row in after] == [row["id"] for row in before]
     assert [row["pii"] for row in after] == ["masked", "none", "masked", "masked"]
@@ -250,7 +250,7 @@ def test_people_are_named_by_keyed_hashes_and_nobody_else_is(document, written, 
             document("again c@corp.com", subjects=["f" * 40]),
         ]
     )
-    run(before, tmp_path / "out", Mask(), Context("data/mask", environment))
+    run(before, tmp_path / "out", tmp_path / "sealed", Mask(), Context("data/mask", environment))
     names = read_table(tmp_path / "out")["subjects"].to_pylist()
 
     def name(kind: str, canonical: str) -> str:
@@ -265,19 +265,25 @@ def test_people_are_named_by_keyed_hashes_and_nobody_else_is(document, written, 
 def test_on_a_cluster_without_the_key_nothing_is_masked(documents, tmp_path, environment):
     place = environment.model_copy(update={"home": "", "keys": str(tmp_path / "keys")})
     with pytest.raises(HeadraceError, match=r"subjects\.key: No such file .* secret headrace-subjects"):
-        run(documents, tmp_path / "out", Mask(), Context("data/mask", place))
+        run(documents, tmp_path / "out", tmp_path / "sealed", Mask(), Context("data/mask", place))
     assert not list((tmp_path / "out").rglob("*.parquet")) and not (tmp_path / "keys").exists()
 
 
 def test_what_was_not_looked_for_is_not_declared_absent(documents, tmp_path, environment):
-    run(documents, tmp_path / "out", Mask(kinds=["phone"]), Context("data/mask", environment))
+    run(documents, tmp_path / "out", tmp_path / "sealed", Mask(kinds=["phone"]), Context("data/mask", environment))
     assert read_table(tmp_path / "out")["pii"].to_pylist() == ["present", "present", "masked", "masked"]
 
 
 def test_the_component_writes_the_same_bytes_every_time(documents, tmp_path, environment):
     parts = []
     for name in ("first", "second"):
-        run_single("data/mask", {"documents": documents}, {"masked": tmp_path / name}, {}, environment)
+        run_single(
+            "data/mask",
+            {"documents": documents},
+            {"masked": tmp_path / name, "originals": tmp_path / f"{name}.sealed"},
+            {},
+            environment,
+        )
         parts.append([part.read_bytes() for part in part_files(tmp_path / name)])
     assert parts[0] == parts[1]
 

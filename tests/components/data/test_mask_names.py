@@ -95,7 +95,7 @@ def test_each_kind_is_chosen_by_itself(document, written, tmp_path, environment)
     texts = {}
     for kinds in (["person"], ["place"], [*NAMES]):
         out = tmp_path / "-".join(kinds)
-        run(documents, out, Mask(kinds=kinds), Context("data/mask", environment))
+        run(documents, out, tmp_path / "originals", Mask(kinds=kinds), Context("data/mask", environment))
         texts[tuple(kinds)] = read_table(out)["text"].to_pylist()
     assert texts["person",] == ["[PERSON_1] lives in Vienna.", "[PERSON_1] 씨는 서울에 산다."]
     assert texts["place",] == ["Elena Petrova lives in [PLACE_1].", "이영희 씨는 [PLACE_1]에 산다."]

@@ -10,7 +10,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from hypothesis import given
 from hypothesis import strategies as st
 from kfp import dsl
@@ -54,6 +56,8 @@ FILES = {
     "pump.md": "# Pump\n\nThe pump moves water. Its licence is MIT.",
     "valve.md": "# Valve\n\nThe valve stops water. Ask someone.else@bank.kr.",
 }
+UNMASK = X25519PrivateKey.from_private_bytes(bytes(range(32)))
+RECIPIENT = base64.b64encode(UNMASK.public_key().public_bytes_raw()).decode()
 SECRETS = [EMAIL, EMAIL.upper(), PHONE, "10-2345-6789", NAME, "2345-6789"]
 
 
@@ -107,7 +111,7 @@ class World:
         parts = []
         for path in self.home.rglob("*"):
             if path.suffix == ".parquet":
-                parts.append(str(read_table(path.parent).to_pylist()))
+                parts.append(str(pq.read_table(path).to_pylist()))
             elif path.is_file() and "keys" not in path.parts:
                 parts.append(path.read_bytes().decode("utf-8", "replace"))
         return "\n".join(parts)
@@ -153,10 +157,11 @@ def pristine(tmp_path_factory: pytest.TempPathFactory, tracked: Path) -> World:
     ingest(world, run / "ingest" / "documents")
     for step, source, name, options in (
         ("parse", "ingest/documents", "parsed", {}),
-        ("mask", "parse/parsed", "masked", {}),
+        ("mask", "parse/parsed", "masked originals", {"reversible_to": RECIPIENT}),
         ("card", "mask/masked", "dataset", {"name": "corpus", "owner": "me", "description": "Pumps."}),
     ):
-        run_single(f"data/{step}", {"documents": run / source}, {name: run / step / name}, options, place)
+        made = {one: run / step / one for one in name.split()}
+        run_single(f"data/{step}", {"documents": run / source}, made, options, place)
     masked = {row["url"]: row for row in read_table(run / "mask" / "masked").to_pylist()}
     pairs = run / "curate" / "pairs"
     with DocumentWriter(pairs) as writer:

@@ -1,22 +1,29 @@
 """Who was masked is found by name: erasure reaches documents that do not tell the person any more."""
 
+import base64
 import re
 import shutil
 from datetime import UTC, datetime
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from components.common.documents import DocumentWriter, new_document, read_table
 from components.common.environment import Environment, load_environment
+from components.common.errors import HeadraceError
 from components.common.keys import erasure_key, subject_key
 from components.common.ledger import Ledger
 from components.common.store import open_store
 from components.common.tombstones import Tombstones
-from components.data.mask.options import IDENTIFYING, Kind, Mask
+from components.data.mask import options as masking
+from components.data.mask.options import IDENTIFYING, Mask
 from components.data.mask.patterns import find
 from components.data.mask.personal import Masker
+from components.data.mask.reveal import reveal
 from components.operations.erase.certificate import certify
+from components.operations.erase.ground import Kind, Place
 from components.operations.erase.match import Identifier, Matcher, readings
 from components.operations.erase.request import Request, seal
 from components.operations.erase.work import Erasure, erase, look, open_request, replay
@@ -56,11 +63,12 @@ def document(name: str, text: str, language: str = "en") -> dict[str, object]:
     )
 
 
-def masked(place: Environment, folder: Path, texts: dict[str, str]) -> Path:
+def masked(place: Environment, folder: Path, texts: dict[str, str], **options: str) -> Path:
     """Mask documents, and lose everything in which a person still stands."""
     with DocumentWriter(folder / "raw") as writer:
         writer.write(document(name, text, "ko" if name == "call.md" else "en") for name, text in texts.items())
-    run_single("data/mask", {"documents": folder / "raw"}, {"masked": folder / "masked"}, {}, place)
+    made = {"masked": folder / "masked", "originals": folder / "originals"}
+    run_single("data/mask", {"documents": folder / "raw"}, made, options, place)
     shutil.rmtree(folder / "raw")
     return folder / "masked"
 
@@ -88,7 +96,7 @@ def test_a_masked_document_is_erased_everywhere_by_another_spelling(tmp_path: Pa
         run_single(f"data/{step}", {"documents": folder}, {name: made / name}, options, place)
         folder = made / name
         assert urls(folder) == set(PEOPLE), f"{step} lost a document of this test"
-    everything = "".join(str(read_table(path).to_pylist()) for path in made.iterdir() if path.is_dir())
+    everything = "".join(str(pq.read_table(path).to_pylist()) for path in made.rglob("*.parquet"))
     assert not re.search("cheolsu|2345|234-?56|someone", everything, re.IGNORECASE)
 
     erasure = opened(place, *OTHERWISE)
@@ -104,7 +112,8 @@ def test_a_masked_document_is_erased_everywhere_by_another_spelling(tmp_path: Pa
     assert (stated["records"], stated["found_afterwards"]) == (3, 0)
     assert list(stated["sources"]) == ["site"]
 
-    run_single("data/mask", {"documents": tmp_path / "left"}, {"masked": made / "again"}, {}, place)
+    outputs = {"masked": made / "again", "originals": made / "sealed"}
+    run_single("data/mask", {"documents": tmp_path / "left"}, outputs, {}, place)
     assert replay(place) == [erasure.name], "and nothing of the others goes with it later"
     assert urls(made / "again") == {"other.md"}
 
@@ -124,9 +133,35 @@ def test_whose_masked_text_reads_the_same_stays(tmp_path: Path) -> None:
     assert urls(tmp_path / "left") == {"his.md"}
 
 
+def test_sealed_originals_of_a_person_go_with_the_person(tmp_path: Path) -> None:
+    place = load_environment("local", tmp_path / "home")
+    key = X25519PrivateKey.generate()
+    public = base64.b64encode(key.public_key().public_bytes_raw()).decode()
+    hers, his = ({name: text for name, text in PEOPLE.items() if (name == "call.md") is hers} for hers in (True, False))
+    for name, texts in (("hers", hers), ("his", his)):
+        masked(place, tmp_path / name, texts, reversible_to=public)
+    ids = {
+        row["url"]: row["id"] for name in ("hers", "his") for row in read_table(tmp_path / name / "masked").to_pylist()
+    }
+    [before] = reveal(place, ids["call.md"], key, "test")
+    assert before.originals == {"[PHONE_1]": ["010-2345-6789"]}
+    for left in ("masked", "originals"):  # whatever is left of the two leads to her
+        erasure = opened(place, "+82 10 2345 6789")
+        assert Place(Kind.ARTIFACT, f"file://{tmp_path}/hers/{left}") in look(erasure).places
+        if left == "masked":
+            shutil.rmtree(tmp_path / "hers" / "masked")
+    erase(erasure)
+    assert look(erasure).places == {}
+    assert not list((tmp_path / "hers").rglob("*.parquet"))
+    with pytest.raises(HeadraceError, match="nothing is kept"):
+        reveal(place, ids["call.md"], key, "test")
+    [other] = reveal(place, ids["mail.md"], key, "test")
+    assert other.originals == {"[EMAIL_1]": ["Kim.Cheolsu [at] Bank.KR"]}
+
+
 @pytest.mark.parametrize("language", ["en", "ko"])
 def test_a_request_names_what_masking_named_however_it_is_spelled(language: Language) -> None:
-    seen: set[Kind] = set()
+    seen: set[masking.Kind] = set()
     for sentence in sentences("fresh", language, 400):
         for finding in find(sentence.text, Mask().kinds, keep_examples=False):
             if finding.kind in IDENTIFYING:
