@@ -311,7 +311,7 @@ def _dictionary() -> frozenset[str]:
     """Words of WordNet, as the model's lemmatizer lists them: `grace` and `mark` are among them."""
     import spacy
 
-    lemmatizer = spacy.load(MODEL, exclude=["parser", "ner", "tagger", "attribute_ruler", "senter", "tok2vec"])
+    lemmatizer: Any = spacy.load(MODEL, exclude=["parser", "ner", "tagger", "attribute_ruler", "senter", "tok2vec"])
     index = lemmatizer.get_pipe("lemmatizer").lookups.get_table("lemma_index")
     return frozenset(word for kind in index for word in index[kind])
 
