@@ -6,9 +6,10 @@ where a place would; and given names before a surname are found where the model 
 """
 
 import re
+import unicodedata
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any, NamedTuple
 
 from components.common.errors import HeadraceError
@@ -33,7 +34,8 @@ _TITLES = words_of(
 _PARTICLES = words_of("van von de der den di da del della dos du la le al el bin ibn ter ten zu")
 _FUNCTION_WORDS = words_of(
     "the this that these those a an we you they it he she if in on for with and or but see note when where as at by to "
-    "from of let is are was were has have there here then than each all any some no not our your their its his her"
+    "from of let is are was were has have had there here then than each all any some no not our your their its his her "
+    "my me him us them do did does be been can could should would so also just what who how why yes only such one two"
 )
 _LANDSCAPE = words_of("lake mount river cape valley county province island islands mountains")
 _WORD = re.compile(r"(?<![\w])[A-Za-zÀ-ɏ](?:[\dA-Za-zÀ-ɏ_'’-]*[\dA-Za-zÀ-ɏ_])?\.?")
@@ -140,7 +142,7 @@ def _person(text: str, words: Sequence[_Word], inside: Sequence[_Word]) -> Itera
     name: list[_Word] = []
     titled = False
     for word in inside:
-        if name and "\n" in text[name[-1].end : word.start]:
+        if name and text[name[-1].end : word.start] != " ":
             break
         if not name and word.key in _TITLES:
             titled = True
@@ -190,10 +192,10 @@ def _is_name(text: str, name: Sequence[_Word]) -> bool:
     if not _WRITTEN.fullmatch(text[name[0].start : name[-1].end]) or _INSIDE_CODE.search(_before(text, name[0].start)):
         return False
     if len(name) == 1:
-        return _given_names().get(name[0].key, _RARE) < _RARE and not name[0].text.isupper()
+        return _is_common(name[0].key, _RARE) and not name[0].text.isupper()
     if _key(name) in _places():
         return False
-    known = any(word.key in _given_names() or (word.initial and not name[-1].text.isupper()) for word in name[:-1])
+    known = any(_rank(word.key) is not None or (word.initial and not name[-1].text.isupper()) for word in name[:-1])
     return known or not any(word.key in _dictionary() for word in name)
 
 
@@ -215,7 +217,7 @@ def _listed(
     """Find given names before surnames, common given names alone, and known places behind a preposition."""
     for match in _SURNAME_FIRST.finditer(text):
         labelled = _LABELLED.search(_before(text, match.start(1)))
-        if match[2].casefold() in _given_names() and (labelled or match[1].casefold() not in _dictionary()):
+        if _rank(match[2].casefold()) is not None and (labelled or match[1].casefold() not in _dictionary()):
             yield Finding(match.start(1), match.end(2), "person", plain(f"{match[2]} {match[1]}"))
     for match in _INITIALS.finditer(text):
         surname = match[0].rpartition(" ")[2].rpartition(".")[2].casefold()
@@ -255,7 +257,7 @@ def _listed_person(
     amid_hangul: bool,
 ) -> Iterator[Finding]:
     first = run[0]
-    if first.key not in _given_names():
+    if _rank(first.key) is None or any(character.isdigit() for word in run[:2] for character in word.text):
         return
     before = _before(text, first.start)
     if _ADDRESSED.search(before) or _LABELLED.search(before):
@@ -268,7 +270,7 @@ def _listed_person(
         return
     if len(run) > 1:
         yield _finding(run[:3] if run[1].initial and len(run) > 2 else run[:2])
-    elif _given_names()[first.key] < _COMMON and not _is_inside(first, entities):
+    elif _is_common(first.key, _COMMON) and not first.text.isupper() and not _is_inside(first, entities):
         after = text[first.end : first.end + 2]
         if after[:1] not in ("_", "(", "/", "@", "[") and not re.match(r"\.\w", after):
             yield _finding(run)
@@ -303,7 +305,7 @@ def _model() -> Any:
 def is_word(text: str) -> bool:
     """Tell words that are no surname alone: those of a dictionary, given names and places."""
     key = text.casefold()
-    return key in _dictionary() or key in _given_names() or key in _places()
+    return key in _dictionary() or _rank(key) is not None or key in _places()
 
 
 @cache
@@ -318,8 +320,21 @@ def _dictionary() -> frozenset[str]:
 
 @cache
 def _given_names() -> dict[str, int]:
-    """Given names and how common they are, from 0."""
     return {name: rank for rank, name in enumerate(read_list("given_names.en.txt"))}
+
+
+def _is_common(name: str, limit: int) -> bool:
+    rank = _rank(name)
+    return rank is not None and rank < limit
+
+
+@lru_cache(2**16)
+def _rank(name: str) -> int | None:
+    """Tell how common a given name is, from 0, or that it is none; accents do not count."""
+    if name in _FUNCTION_WORDS:  # there are people called My
+        return None
+    letters = name if name.isascii() else unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
+    return _given_names().get(letters)
 
 
 @cache

@@ -92,6 +92,7 @@ _STEMS = frozenset(
     stem for name in DISTRICTS for stem in (name[:-1], name[:-2]) if len(stem) >= 2 and stem + name[len(stem) :] == name
 )
 _SUFFIXED = re.compile(r"[가-힣]{2,4}(?:특별시|광역시|시|군|구|읍|면|동|리|도|산|강|섬|역|해변|해수욕장)")
+_OFFICIAL = re.compile(r"(?<![가-힣])[가-힣]{2}(?:특별자치[시도]|특별시|광역시)")
 _LANDSCAPE = re.compile(r"[산강시군구읍면동도]$")
 _NOUNS = ("NNG", "NNP", "NNB", "XSN", "SL", "NR")
 
@@ -140,7 +141,7 @@ def _people(text: str, tokens: Sequence[_Token], exact: _Exact) -> Iterator[Find
             end = match.end("name")
             inside = [one for one in tokens if start <= one.start and one.end <= end]
             named = any(one.tag == "NNP" or one.unknown for one in inside)
-            native = _is_composed(words[-1]) or words[-1] in _TERMS
+            native = _is_composed(words[-1]) or words[-1] in _TERMS or words[0].endswith("회사")
             if named and not native and all(one.tag in ("NNP", "NNG") for one in inside):
                 yield Finding(start, end, "person", text[start:end])
                 break
@@ -171,7 +172,7 @@ def _full_name(text: str, start: int, limit: int, exact: _Exact) -> int:
             )
         if token is not None and not token.unknown and not announced and _LANDSCAPE.search(name):
             continue
-        if announced and _is_phrase(exact, start, end):
+        if announced and _is_phrase(exact, start, end) and ((start, end) in exact or not _is_attested(name)):
             continue
         taken = token is not None and (token.tag == "NNP" or token.unknown)
         crumbs = token is None and (announced or _is_crumbs(exact, start, end))
@@ -243,7 +244,26 @@ def _part_of_name(text: str, start: int, limit: int, exact: _Exact) -> int:
 # Places ----------------------------------------------------------------------------------------------
 
 
-def _places(text: str, tokens: Sequence[_Token]) -> Iterator[Finding]:
+def _places(text: str, tokens: Sequence[_Token]) -> list[Finding]:
+    """Find places; a city and its district, or a province and its city, are one."""
+    found: list[Finding] = []
+    for one in sorted({*_single_places(text, tokens)}, key=lambda one: (one.start, -one.end)):
+        if found and one.start < found[-1].end:
+            continue
+        if (
+            found
+            and text[found[-1].end : one.start] == " "
+            and text[found[-1].end - 1] in "시도"
+            and text[one.end - 1] in "시군구동읍면"
+        ):
+            one = Finding(found[-1].start, one.end, "place", text[found.pop().start : one.end])
+        found.append(one)
+    return found
+
+
+def _single_places(text: str, tokens: Sequence[_Token]) -> Iterator[Finding]:
+    for match in _OFFICIAL.finditer(text):
+        yield Finding(*match.span(), "place", match[0])
     for number, token in enumerate(tokens):
         if token.tag not in ("NNP", "NNG"):
             continue
@@ -272,7 +292,7 @@ def _places(text: str, tokens: Sequence[_Token]) -> Iterator[Finding]:
                 and (proper or located)
                 and (located or _LOCATIVE.match(text, end))
             )
-            or (proper and suffixed and len(name) > 2 and not token.unknown and name[-1] in "산강섬동")
+            or (proper and suffixed and len(name) > 2 and not token.unknown and name[-1] in "산강동")
             or (proper and suffixed and len(name) > 2 and (located or _LOCATIVE.match(text, end)))
             or (proper and located and (token.unknown or not _is_composed(name)))
         ):

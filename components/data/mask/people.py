@@ -1,7 +1,7 @@
 """Finds people and places in texts of any mixture of English and Korean, and tells who is who in a document.
 
 A text is taken sentence by sentence: those whose letters are mostly Latin go to the English finder, those with Korean
-words to the Korean one, and a Korean sentence's Latin words are looked up among the given names.
+words to the Korean one, mixed ones to both, and a Korean sentence's Latin words are looked up among the given names.
 """
 
 import re
@@ -46,7 +46,11 @@ def find_each(texts: Sequence[str], kinds: Sequence[Kind]) -> list[list[Finding]
     hangul: list[_Piece] = []
     for place, text in enumerate(texts):
         for start, end, script in _pieces(text):
-            (latin if script == "latin" else hangul).append(_Piece(place, start, text[start:end]))
+            piece = _Piece(place, start, text[start:end])
+            if script == "latin":
+                latin.append(piece)
+            if _KOREAN_WORD.search(piece.text):
+                hangul.append(piece)
     for pieces, finder in ((latin, english.find), (hangul, korean.find)):
         if pieces:
             for piece, findings in zip(pieces, finder([piece.text for piece in pieces]), strict=True):
