@@ -252,7 +252,7 @@ def audit_(
 
     store = store_of(_load(environment, home))
     table = Table("when", "who", "with", "of", "records", "why")
-    table.columns[3].overflow = "fold"
+    table.columns[0].no_wrap, table.columns[3].overflow = True, "fold"
     for read in audit.records(store):
         if (source and source not in read["sources"]) or artifact not in read["artifact"] or who not in read["who"]:
             continue
@@ -260,7 +260,12 @@ def audit_(
             typer.echo(json.dumps(read, ensure_ascii=False))
             continue
         counts = "\n".join(f"{number:,} {name}" for name, number in sorted((read["grades"] | read["sources"]).items()))
-        table.add_row(read["at"], *(escape(read[name]) for name in ("who", "what", "artifact")), counts, read["why"])
+        table.add_row(
+            read["at"][:16].replace("T", " "),
+            *(escape(read[name]) for name in ("who", "what", "artifact")),
+            counts,
+            read["why"],
+        )
     if not as_json:
         console.print(table)
     if problems := audit.verify(store):
