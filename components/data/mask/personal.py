@@ -184,7 +184,9 @@ def run(documents: Path, masked: Path, originals: Path, options: Mask, context: 
         counts_in=total,
         counts_out=writer.rows,
         metrics={"documents_masked": touched, **{f"masked_{kind}": found[kind] for kind in sorted(found)}},
-        report=_report(total, touched, found, affected, sources),
+        report=_report(
+            total, touched, found, affected, sources, [kind for kind in LABELS if kind not in options.kinds]
+        ),
     )
 
 
@@ -207,6 +209,7 @@ def _report(
     found: Counter[Kind],
     affected: Counter[Kind],
     sources: dict[str, Counter[Kind]],
+    passed_over: list[Kind],
 ) -> Report:
     """Show how much was masked where. No surroundings of a mask are shown: a name often stands there."""
     report = Report("Mask", f"{found.total():,} pieces of personal data masked in {touched:,} of {total:,} documents.")
@@ -228,6 +231,6 @@ def _report(
             "Sources",
             20,
         )
-    if not {"person", "place"} & set(found):
-        report.text("Names of people and places were not looked for, or none was found.")
+    if passed_over:
+        report.text(f"Not looked for: {', '.join(passed_over)}.")
     return report

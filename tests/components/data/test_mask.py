@@ -231,6 +231,7 @@ def test_messages_and_metadata_share_the_numbering_and_ids_stay(documents, tmp_p
     assert outcome.counts_in == outcome.counts_out == 4
     assert outcome.metrics == {"documents_masked": 2, "masked_email": 4, "masked_phone": 1}
     page = outcome.report.html()
+    assert "Not looked for: person, place." in page
     assert "corp.com" not in page
     assert "1234-5678" not in page
 
