@@ -9,6 +9,9 @@ import hmac
 import re
 import unicodedata
 
+WORDS = "words"
+"""Kind of an identifier that is no number or address: a name, a user name. Others may have the same."""
+
 _BITS = 160
 """Bits kept of a name: enough that no two people share one."""
 _SPACE = re.compile(r"\s+")
@@ -19,7 +22,7 @@ def subject(key: bytes, kind: str, canonical: str) -> str:
 
     Args:
         key: The environment's key, from `keys.subject_key`.
-        kind: Kind of the identifier: `email`, `phone`, …, as `data/mask` calls it.
+        kind: Kind of the identifier: `email`, `phone`, …, as `data/mask` calls it, or `WORDS`.
         canonical: The form of it that `data/mask` compares by: an address in lower case, a number's digits.
     """
     return _name(key, f"subject {kind}", canonical)

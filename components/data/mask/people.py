@@ -17,7 +17,7 @@ _LETTER = re.compile(r"[A-Za-zÀ-ÿ]")
 _HANGUL = re.compile("[가-힣]")
 _KOREAN_WORD = re.compile("[가-힣]{2}")
 _CAPITAL = re.compile("[A-ZÀ-Þ]")
-_LETTERS_A_SYLLABLE = 2.5
+LETTERS_A_SYLLABLE = 2.5
 """Latin letters that say as much as one syllable of Hangul."""
 _LONGEST = 5_000
 """Characters that a finder reads at once, so that its memory does not grow with the text."""
@@ -97,7 +97,7 @@ def _script_of(sentence: str) -> str:
     letters = len(_LETTER.findall(sentence)) if syllables or _CAPITAL.search(sentence) else 0
     if not syllables and not letters:
         return ""
-    return "hangul" if syllables * _LETTERS_A_SYLLABLE >= letters else "latin"
+    return "hangul" if syllables * LETTERS_A_SYLLABLE >= letters else "latin"
 
 
 def _again(text: str, findings: Sequence[Finding]) -> list[Finding]:
@@ -116,6 +116,11 @@ def _again(text: str, findings: Sequence[Finding]) -> list[Finding]:
     longest_first = sorted(names, key=lambda name: (-len(name), name))
     pattern = rf"(?<![\w@./-])(?:{'|'.join(map(re.escape, longest_first))})(?![0-9A-Za-zÀ-ɏ_@/-])"
     return [Finding(*match.span(), "person", names[match[0]]) for match in re.finditer(pattern, text)]
+
+
+def is_whole(name: str) -> bool:
+    """Tell a person's whole name from a part of it, which is many people's."""
+    return len(name) > 2 if _HANGUL.match(name) else " " in name
 
 
 class People:

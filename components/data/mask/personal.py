@@ -21,7 +21,7 @@ from components.data.mask.detector import Finding
 from components.data.mask.options import IDENTIFYING, RULES, Kind, Mask
 from components.data.mask.originals import sealing
 from components.data.mask.patterns import find
-from components.data.mask.people import People, find_each
+from components.data.mask.people import LETTERS_A_SYLLABLE, People, find_each, is_whole
 
 LABELS: dict[Kind, str] = {
     "email": "EMAIL",
@@ -40,6 +40,9 @@ LABELS: dict[Kind, str] = {
 }
 ROWS = 500
 _MASK = re.compile(rf"\[({'|'.join(LABELS.values())})_(\d{{1,9}})\]")
+_BEGINNING = 2_000
+_HANGUL = re.compile("[가-힣]")
+_LATIN = re.compile("[A-Za-z]")
 _NOT_PERSONAL = "version"  # a version of four numbers reads like a network address
 
 
@@ -94,7 +97,13 @@ class Masker:
 
     def subjects(self, key: bytes) -> set[str]:
         """Name the people whose data was masked, so that erasure finds a text that does not tell them any more."""
-        return {subjects.subject(key, kind, canonical) for kind, canonical in self._numbers if kind in IDENTIFYING}
+        numbers = {(kind, canonical) for kind, canonical in self._numbers if kind in IDENTIFYING}
+        names = {
+            (subjects.WORDS, subjects.plain(name))
+            for kind, name in self._numbers
+            if kind == "person" and is_whole(name)
+        }
+        return {subjects.subject(key, *one) for one in numbers | names}
 
     def _name(self, kind: Kind, canonical: str) -> str:
         label = LABELS[kind]
@@ -130,6 +139,7 @@ def run(documents: Path, masked: Path, originals: Path, options: Mask, context: 
     found: Counter[Kind] = Counter()
     affected: Counter[Kind] = Counter()
     sources: dict[str, Counter[Kind]] = {}
+    languages: dict[str, Counter[str]] = {}
     touched = done = 0
     # Without all rules, finding nothing does not mean that there is nothing.
     complete = set(RULES) <= set(options.kinds)
@@ -140,14 +150,14 @@ def run(documents: Path, masked: Path, originals: Path, options: Mask, context: 
                 zip(
                     *(
                         batch[name].to_pylist()
-                        for name in ("text", "messages", "metadata", "pii", "subjects", "source")
+                        for name in ("text", "messages", "metadata", "pii", "subjects", "source", "language")
                     ),
                     strict=True,
                 )
             )
             found_names = find_each([value for row in rows for value in _strings(*row[:3])], options.kinds)
             place = 0
-            for text, dialogue, pairs, before, named, source in rows:
+            for text, dialogue, pairs, before, named, source, language in rows:
                 last = place + len(_strings(text, dialogue, pairs))
                 names = found_names[place:last]
                 place = last
@@ -167,6 +177,8 @@ def run(documents: Path, masked: Path, originals: Path, options: Mask, context: 
                 pii.append(_state(before, bool(masker.masked), complete))
                 people.append(sorted(masker.subjects(key).union(named)))
                 stand.append(masker.originals)
+                counts = languages.setdefault(_language(language, text), Counter())
+                counts.update(["documents", *(["with masks"] if masker.masked else []), *masker.masked.elements()])
                 if masker.masked:
                     touched += 1
                     found += masker.masked
@@ -185,7 +197,13 @@ def run(documents: Path, masked: Path, originals: Path, options: Mask, context: 
         counts_out=writer.rows,
         metrics={"documents_masked": touched, **{f"masked_{kind}": found[kind] for kind in sorted(found)}},
         report=_report(
-            total, touched, found, affected, sources, [kind for kind in LABELS if kind not in options.kinds]
+            total,
+            touched,
+            found,
+            affected,
+            sources,
+            languages,
+            [kind for kind in LABELS if kind not in options.kinds],
         ),
     )
 
@@ -194,6 +212,17 @@ def _strings(text: str, dialogue: list[dict[str, Any]], pairs: list[tuple[str, s
     """What of a document is masked, in the order in which it is."""
     said = [message["content"] for message in dialogue]
     return [text, *said, *(value for name, value in pairs if name != _NOT_PERSONAL)]
+
+
+def _language(tag: str, text: str) -> str:
+    """A document's language; where it is not known yet, the script that most of its beginning is in."""
+    if tag != "und":
+        return tag
+    beginning = text[:_BEGINNING]
+    hangul, latin = len(_HANGUL.findall(beginning)), len(_LATIN.findall(beginning))
+    if not hangul and not latin:
+        return "other script"
+    return "Hangul" if hangul * LETTERS_A_SYLLABLE >= latin else "Latin script"
 
 
 def _state(before: str, found: bool, complete: bool) -> str:
@@ -209,6 +238,7 @@ def _report(
     found: Counter[Kind],
     affected: Counter[Kind],
     sources: dict[str, Counter[Kind]],
+    languages: dict[str, Counter[str]],
     passed_over: list[Kind],
 ) -> Report:
     """Show how much was masked where. No surroundings of a mask are shown: a name often stands there."""
@@ -224,6 +254,14 @@ def _report(
                 for kind in sorted(found)
             ],
             "Kinds",
+        )
+        report.table(
+            [
+                {"language": name, **{column: counts[column] for column in ("documents", "with masks", *sorted(found))}}
+                for name, counts in sorted(languages.items(), key=lambda entry: (-entry[1]["documents"], entry[0]))
+            ],
+            "Languages, and scripts where the language is not known yet",
+            20,
         )
         ordered = sorted(sources.items(), key=lambda entry: (-entry[1].total(), entry[0]))
         report.table(

@@ -10,13 +10,12 @@ from typing import Any, get_args
 from urllib.parse import unquote
 
 from components.common import subjects
+from components.common.subjects import WORDS
 from components.common.tombstones import Tombstones
 from components.data.mask.options import IDENTIFYING, Kind
 from components.data.mask.patterns import find, shadow_of
 
 KINDS = get_args(Kind)
-WORDS = "words"
-"""Kind of an identifier that is no number or address: a name, a user name."""
 
 _ID = re.compile(r"(?<![0-9a-f])[0-9a-f]{64}(?![0-9a-f])")
 _NAME = re.compile(r"(?<![0-9a-f])[0-9a-f]{40}(?![0-9a-f])")

@@ -13,9 +13,13 @@ from components.common.documents import part_files, read_table, text_revision
 from components.common.errors import HeadraceError
 from components.common.keys import subject_key
 from components.common.step import Context
+from components.common.tombstones import Tombstones
+from components.data.mask.detector import Finding, plain
 from components.data.mask.options import Mask
 from components.data.mask.patterns import find, has_business_checksum, has_luhn_checksum, has_resident_checksum
+from components.data.mask.people import People
 from components.data.mask.personal import Masker, run
+from components.operations.erase.match import Matcher, readings
 from pipelines.single import run_single
 from tests.benchmarks.faked import faked
 from tests.benchmarks.judging import judge
@@ -261,6 +265,41 @@ def test_people_are_named_by_keyed_hashes_and_nobody_else_is(document, written, 
     assert names[1] == [], "examples and machines are nobody, and of a secret nothing is kept"
     assert names[2] == ["0" * 40, "f" * 40]
     assert names[3] == sorted(["f" * 40, name("email", "c@corp.com")])
+
+
+def test_a_whole_name_names_and_a_part_does_not() -> None:
+    names = [("김철수", "김철수"), ("김", "김 부장"), ("Ada Lovelace", "Ada Lovelace"), ("이", "이 과장")]
+    text = ", ".join(written for _, written in names)
+    findings = [
+        Finding(start := text.index(written), start + len(name), "person", plain(name)) for name, written in names
+    ]
+    masker = Masker(["person"], people=People(one.canonical for one in findings))
+    assert masker.mask(text, findings) == "[PERSON_1], [PERSON_1] 부장, [PERSON_2], [PERSON_3] 과장"
+    key = bytes(32)
+    assert masker.subjects(key) == {subjects.subject(key, subjects.WORDS, name) for name in ("김철수", "ada lovelace")}
+    row = {"subjects": masker.subjects(key)}
+    assert all(Matcher(Tombstones(key), readings(name)).is_named_by(row) for name in (" 김철수", "ADA  Lovelace"))
+    assert not Matcher(Tombstones(key), readings("Ada King")).is_named_by(row)
+
+
+def test_the_report_counts_by_language_and_quotes_nothing(document, written, tmp_path, environment) -> None:
+    rows = [
+        document("mail a@corp.com to Elena", "one", language="en-GB"),
+        document("전화 010-1234-5678 김철수", "two"),
+        document("nothing in Latin letters", "three"),
+        document("12345", "four"),
+    ]
+    outcome = run(written(rows), tmp_path / "out", tmp_path / "sealed", Mask(), Context("data/mask", environment))
+    page = outcome.report.html()
+    lines = [re.sub(r"<[^>]+>|\s+", " ", row).split() for row in re.findall(r"<tr>.*?</tr>", page, re.DOTALL)]
+    start = lines.index(["language", "documents", "with", "masks", "email", "phone"])
+    assert lines[start + 1 : start + 5] == [
+        ["Hangul", "1", "1", "0", "1"],
+        ["Latin", "script", "1", "0", "0", "0"],
+        ["en-GB", "1", "1", "1", "0"],
+        ["other", "script", "1", "0", "0", "0"],
+    ]
+    assert not [word for word in ("Elena", "김철수", "corp.com", "1234-5678", "전화") if word in page]
 
 
 def test_on_a_cluster_without_the_key_nothing_is_masked(documents, tmp_path, environment):
