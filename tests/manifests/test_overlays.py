@@ -165,7 +165,9 @@ def test_identities_of_cluster_and_cloud_agree(rendered: Rendered, name: str) ->
         assert member == f"serviceAccount:{project}.svc.id.goog[{metadata['namespace']}/{metadata['name']}]"
 
 
-def test_nobody_changes_the_ledger_and_the_bucket_forgets_everything_else(rendered: Rendered, name: str) -> None:
+def test_nobody_changes_the_ledger_or_the_audit_log_and_the_bucket_forgets_everything_else(
+    rendered: Rendered, name: str
+) -> None:
     cloud = rendered(f"{name}/cloud")
     (bucket,), (policy,) = of(cloud, "StorageBucket").values(), of(cloud, "IAMPartialPolicy").values()
     spec = bucket["spec"]
@@ -184,7 +186,8 @@ def test_nobody_changes_the_ledger_and_the_bucket_forgets_everything_else(render
         expression = binding["condition"]["expression"]
         assert expression.startswith(where)
         prefixes.setdefault(expression.removeprefix(where).removesuffix('")'), set()).add(role)
-    assert prefixes.pop("headrace/ledger/") == {"objectViewer", "objectCreator"}
+    for added_to in ("headrace/ledger/", "headrace/audit/"):
+        assert prefixes.pop(added_to) == {"objectViewer", "objectCreator"}
     (old,) = [rule["condition"] for rule in spec["lifecycleRule"] if "daysSinceNoncurrentTime" in rule["condition"]]
     assert old["daysSinceNoncurrentTime"] == 30
     assert set(old["matchesPrefix"]) == prefixes.keys()
