@@ -179,7 +179,7 @@ def test_doctor_misses_the_key_that_names_people_only_when_it_named_some(tmp_pat
     record = tmp_path / "home" / "store" / "tombstones" / "case" / "000000.json"
     record.parent.mkdir(parents=True)
     record.write_text("{}")
-    named = re.search(r"✗ key that names people is gone  →  restore (\S+/subjects\.key) from", said())
+    named = re.search(r"✗ key that names people is gone  →  put back the copy of (\S+/subjects\.key) that", said())
     assert named
     key = tmp_path / named[1]
     key.parent.mkdir(parents=True)
