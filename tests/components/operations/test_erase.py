@@ -505,7 +505,9 @@ def test_on_the_command_line(world: World, tmp_path: Path) -> None:
     service = world.home / "plane" / "services" / "assistant.json"
     service.parent.mkdir(parents=True)
     service.write_text("{}")
-    unmarked = run("run", str(sealed), "--yes", *home)
+    place = tmp_path / "local.yaml"  # whoever runs the tests may have a plane of their own on the usual port
+    place.write_text((ENVIRONMENTS / "local.yaml").read_text().replace(":8081", ":1"))
+    unmarked = run("run", str(sealed), "--yes", "-e", str(place), *home)
     assert "the serving plane is not running" in str(unmarked.exception), "services could not be marked afterwards"
     assert run("scan", str(sealed), *home).output == scanned.output
     service.unlink()
