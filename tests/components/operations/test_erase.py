@@ -21,7 +21,7 @@ from typer.testing import CliRunner
 
 from components.common import subjects, tombstones
 from components.common.documents import DocumentWriter, new_document, read_table
-from components.common.environment import Environment, Serving, load_environment
+from components.common.environment import ENVIRONMENTS, Environment, Serving, load_environment
 from components.common.errors import HeadraceError, UsageError
 from components.common.keys import erasure_key, subject_key
 from components.common.ledger import SIDECAR, Ledger, canonical, entry_of, file_digest, make_entry, sha256
