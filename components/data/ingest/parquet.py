@@ -147,7 +147,7 @@ def _maker(opened: pq.ParquetFile, file: File, source: Source, options: Ingest) 
             raise LineError(f"{file.path}: {unknown[0][:40]}: is no field of a document; put it in metadata")
     elif version.decode("utf-8", "replace") != SCHEMA_VERSION:
         raise LineError(f"{file.path}: has another document schema than {SCHEMA_VERSION}, which this version reads")
-    elif names != SCHEMA.names:
+    elif not _has_columns(opened.schema_arrow):
         raise LineError(f"{file.path}: its columns are not those of documents")
 
     def make(row: dict[str, Any] | Exception, number: int) -> dict[str, Any]:
@@ -171,6 +171,14 @@ def _maker(opened: pq.ParquetFile, file: File, source: Source, options: Ingest) 
         return file_record(as_document(given, where, f"row-{number}", file.modified, source), file.name, file.tags)
 
     return make
+
+
+def _has_columns(found: pa.Schema) -> bool:
+    """Whether a file has the columns of documents; Parquet keeps their seconds as milliseconds."""
+    return found.names == SCHEMA.names and all(
+        one == two or (pa.types.is_timestamp(one) and pa.types.is_timestamp(two))
+        for one, two in zip(found.types, SCHEMA.types, strict=True)
+    )
 
 
 def _length(row: Mapping[str, Any]) -> int:
