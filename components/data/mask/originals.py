@@ -33,6 +33,8 @@ SCHEMA = pa.schema(
 _SUITE = Suite(KEM.X25519, KDF.HKDF_SHA256, AEAD.AES_256_GCM)
 _PURPOSE = b"headrace originals 1\n"
 """Authenticated with every row, and the document's id behind it."""
+_ROWS = 500
+"""Rows read at once, so that memory does not grow with the corpus."""
 
 Originals = Mapping[str, Iterable[str]]
 """By mask, how what it stands for was written."""
@@ -67,9 +69,12 @@ def sealing(folder: Path, public: str) -> Iterator[Callable[[Iterable[Row]], Non
 
 def sealed_of(folder: Path, start: str) -> dict[str, bytes]:
     """The sealed originals of the documents whose ids begin so."""
-    table = pq.read_table(folder / FILE, columns=["id", "sealed"])
-    found = table.filter(pc.starts_with(table["id"], start))
-    return dict(zip(found["id"].to_pylist(), found["sealed"].to_pylist(), strict=True))
+    found: dict[str, bytes] = {}
+    with pq.ParquetFile(folder / FILE) as originals:
+        for batch in originals.iter_batches(_ROWS, columns=["id", "sealed"]):
+            there = batch.filter(pc.starts_with(batch["id"], start))
+            found |= zip(there["id"].to_pylist(), there["sealed"].to_pylist(), strict=True)
+    return found
 
 
 def unseal(sealed: bytes, name: str, key: X25519PrivateKey) -> dict[str, list[str]]:

@@ -21,14 +21,14 @@ from components.common.errors import HeadraceError, UsageError
 from components.common.ledger import open_ledger
 from components.common.store import open_store
 from components.data.mask.options import Mask
-from components.data.mask.originals import FILE, SCHEMA
+from components.data.mask.originals import FILE, SCHEMA, sealed_of, sealing, unseal
 from components.data.mask.reveal import reveal
 from pipelines.cli import app
 from pipelines.single import run_single
 
 KEY = X25519PrivateKey.generate()
 PUBLIC = base64.b64encode(KEY.public_key().public_bytes_raw()).decode()
-SECRETS = ["010-1234-5678", "+82 10 1234 5678", "a@corp.com", "김@"]
+SECRETS = ["010-1234-5678", "+82 10 1234 5678", "a@corp.com"]
 
 
 @pytest.fixture
@@ -126,6 +126,16 @@ def test_as_commands(place: Environment, rows: Any, written: Any, tmp_path: Path
         [only] = json.loads(headrace("unmask", "show", rows[2]["id"], "--why", "x", "--json", *options))
         assert only["originals"] == {"[EMAIL_1]": ["a@corp.com"]}
         assert only["artifact"] == f"file://{tmp_path}/{name}/originals"
+
+
+def test_a_document_is_found_wherever_it_stands(tmp_path: Path) -> None:
+    names = [f"{number:04x}" for number in range(1_200)]
+    with sealing(tmp_path, PUBLIC) as write:
+        for start in range(0, len(names), 100):
+            write((name, [], {"[EMAIL_1]": [name]}) for name in names[start : start + 100])
+    for start in ("0000", "04a", "02ff", "ffff"):
+        found = {name: unseal(sealed, name, KEY) for name, sealed in sealed_of(tmp_path, start).items()}
+        assert found == {name: {"[EMAIL_1]": [name]} for name in names if name.startswith(start)}
 
 
 def test_what_is_no_public_key_is_refused() -> None:
