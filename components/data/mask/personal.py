@@ -5,8 +5,9 @@ documents: there they would be pseudonyms that link people.
 """
 
 import re
+from bisect import bisect_right
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,7 @@ class Masker:
         self.masked: Counter[Kind] = Counter()
         self.originals: defaultdict[str, dict[str, None]] = defaultdict(dict)
         self._numbers: dict[tuple[Kind, str], int] = {}
+        self._written: set[str] = set()
         self._last: Counter[str] = Counter()
         self._people = people or People()
 
@@ -78,10 +80,10 @@ class Masker:
         if "[" in text:
             for label, number in _MASK.findall(text):
                 self._last[label] = max(self._last[label], int(number))
-            names = [one for one in names if not any(_overlap(one, mask.span()) for mask in _MASK.finditer(text))]
+            names = _outside(names, (mask.span() for mask in _MASK.finditer(text)))
         while True:
             findings = list(find(text, self.kinds, self.keep_examples))
-            findings += [one for one in names if not any(_overlap(one, rule[:2]) for rule in findings)]
+            findings += _outside(names, [(one.start, one.end) for one in findings])
             if not findings:
                 return text
             pieces: list[str] = []
@@ -98,24 +100,27 @@ class Masker:
     def subjects(self, key: bytes) -> set[str]:
         """Name the people whose data was masked, so that erasure finds a text that does not tell them any more."""
         numbers = {(kind, canonical) for kind, canonical in self._numbers if kind in IDENTIFYING}
-        names = {
-            (subjects.WORDS, subjects.plain(name))
-            for kind, name in self._numbers
-            if kind == "person" and is_whole(name)
-        }
+        people = {name for kind, name in self._numbers if kind == "person"} | self._written
+        names = {(subjects.WORDS, subjects.plain(name)) for name in people if is_whole(name)}
         return {subjects.subject(key, *one) for one in numbers | names}
 
     def _name(self, kind: Kind, canonical: str) -> str:
         label = LABELS[kind]
-        canonical = self._people.who(canonical) if kind == "person" else canonical
+        if kind == "person":
+            self._written.add(canonical)  # a request may know the person by a shorter name
+            canonical = self._people.who(canonical)
         if (kind, canonical) not in self._numbers:
             self._last[label] += 1
             self._numbers[kind, canonical] = self._last[label]
         return f"[{label}_{self._numbers[kind, canonical]}]"
 
 
-def _overlap(name: Finding, span: tuple[int, int]) -> bool:
-    return name.start < span[1] and span[0] < name.end
+def _outside(names: Iterable[Finding], spans: Iterable[tuple[int, int]]) -> list[Finding]:
+    """Keep the names that touch none of some spans, which do not overlap."""
+    ordered = sorted(spans)
+    ends = [end for _, end in ordered]
+    following = [(one, bisect_right(ends, one.start)) for one in names]
+    return [one for one, at in following if at == len(ordered) or one.end <= ordered[at][0]]
 
 
 def run(documents: Path, masked: Path, originals: Path, options: Mask, context: Context) -> Outcome:

@@ -25,6 +25,8 @@ _NO_AREA = "".join(rf"(?<![0-9][ .()/-]{{{count}}})" for count in range(4))
 """Without its own first digits a number must not stand behind another's: 031-2123-4567 is not 02-123-4567."""
 _NUMBERS = sorted(IDENTIFYING - {"email"})
 _SEPARABLE = frozenset({*_NUMBERS, "business_number"})
+_DOT = re.compile(r"(?<=[^\W\d_])\.(?!\S)|(?<=\b[^\W\d_])\.")
+"""A dot that belongs to an initial or an abbreviation: masking names people without it."""
 _SPACING = re.compile(r"[\s.()/+\-\u2010-\u2015\u2212]+")
 _NUMBER = re.compile(r"[0-9]{8,19}")
 _IBAN = re.compile(r"[A-Z]{2}[0-9]{2}[0-9A-Z]{11,30}")
@@ -62,6 +64,8 @@ def readings(value: str) -> frozenset[Identifier]:
         found.add(Identifier("passport", signs))
     elif _IBAN.fullmatch(signs):
         found.add(Identifier("bank_account", signs))
+    elif {one.kind for one in found} == {WORDS}:
+        found.add(Identifier(WORDS, subjects.plain(_DOT.sub(" ", value))))
     return frozenset(found)
 
 

@@ -282,6 +282,20 @@ def test_a_whole_name_names_and_a_part_does_not() -> None:
     assert not Matcher(Tombstones(key), readings("Ada King")).is_named_by(row)
 
 
+def test_every_whole_name_names_the_person_with_and_without_dots() -> None:
+    text = "Ada Novak is Ada M. Novak"
+    findings = [Finding(0, 9, "person", "ada novak"), Finding(13, 25, "person", "ada m novak")]
+    masker = Masker(["person"], people=People(one.canonical for one in findings))
+    assert masker.mask(text, findings) == "[PERSON_1] is [PERSON_1]"
+    row = {"subjects": masker.subjects(bytes(32))}
+
+    def names(asked: str) -> bool:
+        return Matcher(Tombstones(bytes(32)), readings(asked)).is_named_by(row)
+
+    assert names("Ada Novak") and names("Ada M. Novak") and names("ada m novak")
+    assert not names("M. Novak") and not names("ada.novak"), "a part of a name, and a user name"
+
+
 def test_the_report_counts_by_language_and_quotes_nothing(document, written, tmp_path, environment) -> None:
     rows = [
         document("mail a@corp.com to Elena", "one", language="en-GB"),
