@@ -196,7 +196,11 @@ def _spread(quantiles: Mapping[str, float]) -> str:
 
 def personal_of(summary: Mapping[str, Any]) -> str:
     """Say what is known of personal data."""
-    told = {"none": "nothing was found in", "masked": "something was masked in", "present": "it may stand in"}
+    told = {
+        "none": "nothing that was looked for was found in",
+        "masked": "something was masked in",
+        "present": "it may stand in",
+    }
     states = summary["personal_data"]["documents"]
     return "Personal data: " + ", ".join(
         f"{told[state]} {states[state]:,} documents" for state in told if states.get(state)
