@@ -89,16 +89,19 @@ def find(texts: Sequence[str]) -> list[list[Finding]]:
     Raises:
         HeadraceError: spaCy or its model is not installed.
     """
+    model = _model()
     found = []
-    for text, document in zip(texts, _model().pipe(texts, batch_size=_BATCH), strict=True):
-        entities = [(one.start_char, one.end_char, one.label_) for one in document.ents]
-        found.append(_without_overlaps(_judge(text, entities)))
+    # Outside such a zone the model's vocabulary keeps every word that it ever met.
+    with model.memory_zone():
+        for text, document in zip(texts, model.pipe(texts, batch_size=_BATCH), strict=True):
+            entities = [(one.start_char, one.end_char, one.label_) for one in document.ents]
+            found.append(_without_overlaps(_judge(text, entities)))
     return found
 
 
-def find_listed(text: str) -> list[Finding]:
-    """Find people by lists alone, for English names in Korean sentences, where no sentence begins with a capital."""
-    return _without_overlaps(_listed(text, _words(text), (), amid_hangul=True))
+def find_listed(texts: Sequence[str]) -> list[list[Finding]]:
+    """Find names by lists alone, for English ones in Korean sentences, where no sentence begins with a capital."""
+    return [_without_overlaps(_listed(text, _words(text), (), amid_hangul=True)) for text in texts]
 
 
 def _without_overlaps(findings: Iterable[Finding]) -> list[Finding]:

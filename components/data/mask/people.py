@@ -5,7 +5,8 @@ words to the Korean one, mixed ones to both, and a Korean sentence's Latin words
 """
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from components.data.mask import english, korean
@@ -21,6 +22,10 @@ LETTERS_A_SYLLABLE = 2.5
 """Latin letters that say as much as one syllable of Hangul."""
 _LONGEST = 5_000
 """Characters that a finder reads at once, so that its memory does not grow with the text."""
+_BEGINS = re.compile(r"(?<![\w@./-])\S")
+_GOES_ON = re.compile(r"[0-9A-Za-zÀ-ɏ_@/-]")
+_SHORTEST = 3
+"""Characters of the shortest name that is looked for again."""
 
 
 class _Piece(NamedTuple):
@@ -43,21 +48,22 @@ def find_each(texts: Sequence[str], kinds: Sequence[Kind]) -> list[list[Finding]
     if not {"person", "place"} & set(kinds):
         return found
     latin: list[_Piece] = []
-    hangul: list[_Piece] = []
+    korean_words: list[_Piece] = []
+    amid_hangul: list[_Piece] = []
     for place, text in enumerate(texts):
         for start, end, script in _pieces(text):
             piece = _Piece(place, start, text[start:end])
             if script == "latin":
                 latin.append(piece)
+            elif _CAPITAL.search(piece.text):
+                amid_hangul.append(piece)
             if _KOREAN_WORD.search(piece.text):
-                hangul.append(piece)
-    for pieces, finder in ((latin, english.find), (hangul, korean.find)):
+                korean_words.append(piece)
+    finders = ((latin, english.find), (korean_words, korean.find), (amid_hangul, english.find_listed))
+    for pieces, finder in finders:
         if pieces:
             for piece, findings in zip(pieces, finder([piece.text for piece in pieces]), strict=True):
                 found[piece.place] += [_moved(one, piece.start) for one in findings if one.kind in kinds]
-    for piece in hangul if "person" in kinds else ():
-        if _CAPITAL.search(piece.text):
-            found[piece.place] += [_moved(one, piece.start) for one in english.find_listed(piece.text)]
     return [
         _in_order([*findings, *_again(text, findings)]) if findings else []
         for text, findings in zip(texts, found, strict=True)
@@ -84,11 +90,20 @@ def _pieces(text: str) -> Iterator[tuple[int, int, str]]:
         script = _script_of(match[0])
         if script != running or match.end() - start > _LONGEST:
             if running:
-                yield start, end, running
+                yield from _cut(text, start, end, running)
             start, running = match.start(), script
         end = match.end()
     if running and start < end:
-        yield start, end, running
+        yield from _cut(text, start, end, running)
+
+
+def _cut(text: str, start: int, end: int, script: str) -> Iterator[tuple[int, int, str]]:
+    """Cut what has no sentences, such as a table on one line, behind a space if it has any."""
+    while end - start > _LONGEST:
+        cut = text.rfind(" ", start, start + _LONGEST) + 1 or start + _LONGEST
+        yield start, cut, script
+        start = cut
+    yield start, end, script
 
 
 def _script_of(sentence: str) -> str:
@@ -105,17 +120,31 @@ def _again(text: str, findings: Sequence[Finding]) -> list[Finding]:
     names: dict[str, str] = {}
     for one in findings:
         written = text[one.start : one.end]
-        if one.kind != "person" or (len(written) < 3 if _HANGUL.match(written) else " " not in written):
+        if one.kind != "person" or (len(written) < _SHORTEST if _HANGUL.match(written) else " " not in written):
             continue
         names[written] = one.canonical
         surname = written.rpartition(" ")[2]
         if not _HANGUL.match(written) and len(surname) > 3 and not english.is_word(surname):
             names.setdefault(surname, one.canonical.rpartition(" ")[2])
-    if not names:
-        return []
-    longest_first = sorted(names, key=lambda name: (-len(name), name))
-    pattern = rf"(?<![\w@./-])(?:{'|'.join(map(re.escape, longest_first))})(?![0-9A-Za-zÀ-ɏ_@/-])"
-    return [Finding(*match.span(), "person", names[match[0]]) for match in re.finditer(pattern, text)]
+    return list(_occurrences(text, names)) if names else []
+
+
+def _occurrences(text: str, names: Mapping[str, str]) -> Iterator[Finding]:
+    """Find names as words of a text, the longest first; the time does not grow with how many names there are."""
+    lengths: defaultdict[str, set[int]] = defaultdict(set)
+    for name in names:
+        lengths[name[:_SHORTEST]].add(len(name))
+    end = 0
+    for match in _BEGINS.finditer(text):
+        start = match.start()
+        if start < end:
+            continue
+        for length in sorted(lengths.get(text[start : start + _SHORTEST], ()), reverse=True):
+            canonical = names.get(text[start : start + length])
+            if canonical is not None and not _GOES_ON.match(text, start + length):
+                end = start + length
+                yield Finding(start, end, "person", canonical)
+                break
 
 
 def is_whole(name: str) -> bool:
@@ -134,13 +163,29 @@ class People:
 
     def __init__(self, names: Iterable[str] = ()) -> None:
         known = sorted(set(names))
-        wholes = {name: [one for one in known if _is_part(name, one)] for name in known}
+        near: defaultdict[str, list[str]] = defaultdict(list)
+        for name in known:
+            for part in _parts(name):
+                near[part].append(name)
+        wholes = {name: [one for one in _fewest(near, name) if _is_part(name, one)] for name in known}
         longest = {name: [one for one in wholes[name] if not wholes[one]] for name in known}
         self._whole = {name: found[0] for name, found in longest.items() if len(found) == 1}
 
     def who(self, name: str) -> str:
         """Give the whole name of which this one is a part, or the name itself."""
         return self._whole.get(name, name)
+
+
+def _parts(whole: str) -> set[str]:
+    """What a part of a name must be, or be made of."""
+    if _HANGUL.match(whole):
+        return {whole[0], *(whole[at:] for at in range(1, len(whole) - 1))}
+    return {part for word in whole.split() for part in (word, word[0])}
+
+
+def _fewest(near: Mapping[str, list[str]], short: str) -> set[str]:
+    """The names that this one may be a part of, as few as its rarest word leaves."""
+    return {*near.get(short, ()), *min((near.get(word, []) for word in short.split()), key=len)}
 
 
 def _is_part(short: str, whole: str) -> bool:

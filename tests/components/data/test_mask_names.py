@@ -1,9 +1,12 @@
 """People and places are found in English and Korean, masked as one wherever they are one, and only if asked for."""
 
+import re
 import sys
 from itertools import pairwise
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as some
 
 from components.common.documents import read_table
 from components.common.errors import HeadraceError
@@ -12,8 +15,8 @@ from components.data.mask import english, korean
 from components.data.mask.detector import Finding
 from components.data.mask.lists import read_list
 from components.data.mask.options import NAMES, RULES, Mask
-from components.data.mask.people import People, _pieces, find_each
-from components.data.mask.personal import Masker, run
+from components.data.mask.people import People, _is_part, _occurrences, _pieces, find_each
+from components.data.mask.personal import Masker, _outside, run
 from tests.benchmarks.judging import judge
 from tests.benchmarks.labelled import Language
 from tests.benchmarks.named import KINDS, named
@@ -126,6 +129,19 @@ def test_rules_and_masks_go_before_names() -> None:
     assert Masker([*RULES, *NAMES]).mask(text, names) == "[PERSON_2] <[EMAIL_1]> [PERSON_1]"
 
 
+@given(
+    some.lists(some.tuples(some.integers(0, 40), some.integers(1, 5)), max_size=8),
+    some.lists(some.integers(0, 20), unique=True, max_size=8),
+)
+def test_names_outside_of_what_rules_found_are_those_that_touch_none_of_it(
+    names: list[tuple[int, int]], rules: list[int]
+) -> None:
+    spans = [(2 * at, 2 * at + 1 + at % 2) for at in rules]
+    findings = [Finding(start, start + length, "person", "x") for start, length in names]
+    expected = [one for one in findings if not any(one.start < end and start < one.end for start, end in spans)]
+    assert _outside(findings, spans) == expected
+
+
 @pytest.mark.parametrize(
     ("names", "wholes"),
     [
@@ -139,6 +155,52 @@ def test_rules_and_masks_go_before_names() -> None:
 def test_a_part_of_a_name_is_the_person_whose_it_can_only_be(names: list[str], wholes: list[str]) -> None:
     people = People(names)
     assert [people.who(name) for name in names] == wholes
+
+
+_NAMES = some.one_of(
+    some.lists(
+        some.sampled_from(["ada", "bo", "a", "b", "novak", "novák", "김철수", "철수"]), min_size=1, max_size=3
+    ).map(" ".join),
+    some.text("김이철수영 a", min_size=1, max_size=4).map(lambda name: " ".join(name.split()) or "김"),
+)
+
+
+@given(some.lists(_NAMES, max_size=12))
+def test_who_is_who_is_what_comparing_every_name_with_every_name_tells(names: list[str]) -> None:
+    wholes = {name: [one for one in set(names) if _is_part(name, one)] for name in names}
+    longest = {name: [one for one in wholes[name] if not wholes[one]] for name in names}
+    people = People(names)
+    for name in names:
+        assert people.who(name) == (longest[name][0] if len(longest[name]) == 1 else name)
+
+
+@given(
+    some.lists(some.sampled_from(["Ada Novak", "Ada Novak Bo", "Novak", "김철수", "김철수영", "O'Neil"]), min_size=1),
+    some.lists(some.sampled_from(["Ada", "Novak", "Bo", "김철수", "영", "가", "O'Neil", " ", "-", ".", "@", "\n"])).map(
+        "".join
+    ),
+)
+def test_names_are_found_again_as_an_alternation_of_them_would(names: list[str], text: str) -> None:
+    longest_first = "|".join(map(re.escape, sorted(names, key=len, reverse=True)))
+    expected = [match.span() for match in re.finditer(rf"(?<![\w@./-])(?:{longest_first})(?![0-9A-Za-zÀ-ɏ_@/-])", text)]
+    assert [one[:2] for one in _occurrences(text, {name: name for name in names})] == expected
+
+
+@pytest.mark.usefixtures("finders")
+def test_lists_are_for_korean_sentences_and_only_for_what_is_asked() -> None:
+    assert "Grace Period" in masked("The Grace Period applies.\nThe name 김철수 is Korean.")
+    text = "담당자는 Robert Petrov 씨이고 요즘은 in Vienna 이라고 합니다."
+    for kinds in (["person"], ["place"], [*NAMES]):
+        assert {one.kind for one in find_each([text], kinds)[0]} == set(kinds)  # type: ignore[arg-type]
+
+
+@pytest.mark.usefixtures("finders")
+def test_the_model_keeps_no_words_of_the_texts_it_read() -> None:
+    english.find(["Elena Petrova met Bo."])
+    strings = english._model().vocab.strings
+    before = len(strings)
+    assert english.find(["Elena Petrova met " + " ".join(f"qz{place}v" for place in range(500)) + " again."])[0]
+    assert len(strings) == before
 
 
 def test_each_sentence_goes_to_the_finder_of_its_script() -> None:
@@ -155,6 +217,21 @@ def test_long_texts_are_read_in_pieces() -> None:
     pieces = list(_pieces("Ada Novak came by once more.\n" * 1_000))
     assert len(pieces) > 4 and max(end - start for start, end, _ in pieces) <= 5_000
     assert all(one[1] == other[0] for one, other in pairwise(pieces))
+
+
+@pytest.mark.parametrize("written", ["Ada Novak, ", "김철수 부장, ", "QWxh", "가나"])
+def test_what_has_no_sentences_is_cut_behind_a_space_if_it_has_any(written: str) -> None:
+    text = written * 100_000
+    pieces = list(_pieces(text))
+    assert "".join(text[start:end] for start, end, _ in pieces) == text
+    assert max(end - start for start, end, _ in pieces) <= 5_000
+    assert " " not in written or all(text[end - 1] == " " for _, end, _ in pieces)
+
+
+@pytest.mark.usefixtures("finders")
+def test_people_in_one_long_line_are_found_on_both_sides_of_a_cut() -> None:
+    found = find_each(["Ada Novak, " * 1_000], ["person"])[0]
+    assert [one[:2] for one in found] == [(11 * place, 11 * place + 9) for place in range(1_000)]
 
 
 @pytest.mark.parametrize("name", ["given_names.en.txt", "given_names.ko.txt", "places.en.txt", "places.ko.txt"])
