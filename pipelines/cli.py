@@ -263,8 +263,8 @@ def audit_(
         table.add_row(
             read["at"][:16].replace("T", " "),
             *(escape(read[name]) for name in ("who", "what", "artifact")),
-            counts,
-            read["why"],
+            escape(counts),
+            escape(read["why"]),
         )
     if not as_json:
         console.print(table)

@@ -117,7 +117,7 @@ def run(
     from components.operations.backup.take import noted
     from components.operations.erase.certificate import certify, save
     from components.operations.erase.mark import make_sure_of_services, mark
-    from components.operations.erase.work import describe, erase, look
+    from components.operations.erase.work import describe, erase, look, note_reads
     from pipelines.line import only_run
 
     place = load_environment(environment, home)
@@ -128,6 +128,7 @@ def run(
     with only_run(Path(place.home)), console.status("searching …") as status:
         if not yes:
             found = look(erasure, lambda note: status.update(note))
+            note_reads(erasure, found, "headrace erase run")
             status.stop()
             _show(erasure, found)
             if found.places and not typer.confirm(f"{describe(found)}. Erase it? It cannot be undone"):

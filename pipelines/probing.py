@@ -1,7 +1,6 @@
 """`headrace probe`: what a dataset version is worth, found on this machine."""
 
 import json
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,8 +67,8 @@ def run_probe(recipe: Recipe, present: str, proposed: str, environment: Environm
             run = run_pipeline(load_pipeline("probe_data"), arguments, home, log, display)
         made = output_of(run, "probe", "evidence", home, store.vault)
         evidence, report = folder / PROBE, folder / "probe.html"
-        shutil.copyfile(made / PROBE, evidence)
-        shutil.copyfile(made.parent / "report", report)
+        store.vault.open_file(made / PROBE, evidence)  # sealed under their own names when the run's folder is left
+        store.vault.open_file(made.parent / "report", report)
     return Probed(json.loads(store.vault.read(evidence)), report, evidence)
 
 

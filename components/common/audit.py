@@ -5,8 +5,9 @@ content. Records are only added, under numbers without gaps; what is changed, re
 """
 
 import base64
-import getpass
 import json
+import os
+import pwd
 import socket
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -20,6 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from components.common.errors import UsageError
 from components.common.ledger import canonical, sha256
 from components.common.store import Store
 
@@ -42,6 +44,9 @@ class Read:
         why: The purpose.
         grades: Records by grade, of the grades that are noted.
         sources: The same records by declared source.
+
+    Raises:
+        UsageError: The purpose is empty.
     """
 
     what: str
@@ -51,6 +56,11 @@ class Read:
     entry: str = ""
     grades: Mapping[str, int] = field(default_factory=dict)
     sources: Mapping[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """See that a purpose was given."""
+        if not self.why.strip():
+            raise UsageError("why is empty; give the purpose, such as the number of a case")
 
 
 _FIELDS = {*Read.__dataclass_fields__, "who", "at", "number", "before"}
@@ -133,7 +143,11 @@ def whoami() -> str:
     if _TOKEN.is_file():
         claims = _TOKEN.read_text().split(".")[1]
         return str(json.loads(base64.urlsafe_b64decode(claims + "=" * (-len(claims) % 4)))["sub"])
-    return f"{getpass.getuser()}@{socket.gethostname()}"
+    try:
+        user = pwd.getpwuid(os.getuid()).pw_name  # not what the environment says: anybody can set that
+    except KeyError:  # a container's user has no name
+        user = f"uid {os.getuid()}"
+    return f"{user}@{socket.gethostname()}"
 
 
 def _end(store: Store) -> int:

@@ -1,6 +1,7 @@
 """A store whose objects are sealed: written sealed if its environment says so, read whether they are or not."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -85,19 +86,34 @@ class SealedStore:
 
     def upload(self, source: Path, key: str) -> None:
         """See `Store.upload`."""
-        if not self._seals(key):
-            self.inner.upload(source, key)
-            return
-        with TemporaryDirectory(prefix="headrace-store-") as folder:
-            sealed = Path(folder, "file")
-            self.vault.seal_file(source, sealed, key)
-            self.inner.upload(sealed, key)
+        with self._as_stored(source, key) as stored:
+            self.inner.upload(stored, key)
+
+    def generation(self, key: str) -> int | None:
+        """See `Store.generation`."""
+        return self.inner.generation(key)
+
+    def upload_over(self, source: Path, key: str, generation: int) -> bool:
+        """See `Store.upload_over`."""
+        with self._as_stored(source, key) as stored:
+            return self.inner.upload_over(stored, key, generation)
 
     def download(self, key: str, target: Path) -> None:
         """See `Store.download`."""
         self.inner.download(key, target)
         if is_sealed(target):
             self.vault.open_file(target, target, key)
+
+    @contextmanager
+    def _as_stored(self, source: Path, key: str) -> Iterator[Path]:
+        """A file as it is stored under a key."""
+        if not self._seals(key):
+            yield source
+            return
+        with TemporaryDirectory(prefix="headrace-store-") as folder:
+            sealed = Path(folder, "file")
+            self.vault.seal_file(source, sealed, key)
+            yield sealed
 
     def _seals(self, key: str) -> bool:
         return self.vault.seals and not stays_open(key, self.uri)

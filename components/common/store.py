@@ -75,6 +75,12 @@ class Store(Protocol):
     def upload(self, source: Path, key: str) -> None:
         """Write a local file as an object."""
 
+    def generation(self, key: str) -> int | None:
+        """Which writing of an object is there now, for `upload_over`; None when it does not exist."""
+
+    def upload_over(self, source: Path, key: str, generation: int) -> bool:
+        """Write a local file over an object; False when it was replaced or deleted since that generation."""
+
     def download(self, key: str, target: Path) -> None:
         """Write an object to a local file."""
 
@@ -213,6 +219,20 @@ class FileStore:
         target.parent.mkdir(parents=True, exist_ok=True)
         _copy_whole(source, target)
 
+    def generation(self, key: str) -> int | None:
+        """See `Store.generation`; every writing is a file of its own."""
+        try:
+            return (self.root / _checked(key)).stat().st_mtime_ns
+        except FileNotFoundError:
+            return None
+
+    def upload_over(self, source: Path, key: str, generation: int) -> bool:
+        """See `Store.upload_over`; who deletes or replaces in the moment between look and rename is not noticed."""
+        if self.generation(key) != generation:
+            return False
+        self.upload(source, key)
+        return True
+
     def download(self, key: str, target: Path) -> None:
         """See `Store.download`."""
         source = self.root / _checked(key)
@@ -332,10 +352,22 @@ class CloudStore:
 
     def upload(self, source: Path, key: str) -> None:
         """See `Store.upload`; large files go up in resumable chunks, checksummed."""
-        blob = self._blob(key)
-        if source.stat().st_size > SINGLE_REQUEST_UPLOAD:
-            blob.chunk_size = SINGLE_REQUEST_UPLOAD
-        blob.upload_from_filename(str(source), content_type="application/octet-stream", checksum="crc32c")
+        self._upload(source, key, None)
+
+    def generation(self, key: str) -> int | None:
+        """See `Store.generation`."""
+        blob = self._bucket.get_blob(self._blob(key).name)
+        return None if blob is None else blob.generation
+
+    def upload_over(self, source: Path, key: str, generation: int) -> bool:
+        """See `Store.upload_over`."""
+        from google.api_core.exceptions import NotFound, PreconditionFailed
+
+        try:
+            self._upload(source, key, generation)
+        except (NotFound, PreconditionFailed):
+            return False
+        return True
 
     def download(self, key: str, target: Path) -> None:
         """See `Store.download`."""
@@ -356,6 +388,17 @@ class CloudStore:
             return self._blob(key).download_as_bytes(end=None if size is None else size - 1)
         except NotFound as error:
             raise HeadraceError(f"{self.uri}/{key} does not exist") from error
+
+    def _upload(self, source: Path, key: str, generation: int | None) -> None:
+        blob = self._blob(key)
+        if source.stat().st_size > SINGLE_REQUEST_UPLOAD:
+            blob.chunk_size = SINGLE_REQUEST_UPLOAD
+        blob.upload_from_filename(
+            str(source),
+            content_type="application/octet-stream",
+            checksum="crc32c",
+            if_generation_match=generation,
+        )
 
     def _blob(self, key: str) -> "Blob":
         name = f"{self.prefix}/{_checked(key)}" if self.prefix else _checked(key)

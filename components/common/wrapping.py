@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from functools import cache, lru_cache
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from components.common.environment import KEYSET, KMS, Environment
 from components.common.errors import HeadraceError, UsageError
 from components.common.keys import key_folder
 from components.common.store import open_store
-from components.common.vault import Vault
+from components.common.vault import Vault, is_sealed
 
 ENCRYPTION = "encryption/keyset.json"
 """Where the keyset is in the folder of keys."""
@@ -233,7 +234,7 @@ class EnvironmentKeys:
         """See `vault.Wrapping`."""
         if key.startswith("projects/"):
             return self._kms().unwrap(key, wrapped)
-        return load_keyset(self._environment).unwrap(key, wrapped)
+        return _read(self._environment).unwrap(key, wrapped)
 
     def _chosen(self) -> "CloudKms | Keyset":
         return self._kms() if self._environment.encryption.startswith(KMS) else load_keyset(self._environment)
@@ -265,10 +266,16 @@ def make_keyset(environment: Environment) -> Keyset:
 
     Raises:
         UsageError: There is one.
+        HeadraceError: There was one, for something in the home or a store on this machine is sealed.
     """
     path = keyset_file(environment)
-    if path.is_file():
+    sealed = _sealed_file(environment)
+    if path.is_file():  # looked at last: who seals has made it before
         raise UsageError(f"{path} is there already; `headrace keys rotate` makes another key in it")
+    if sealed:
+        raise HeadraceError(
+            f"{path} is missing, and files here need it, such as {sealed}; put the copy back that you keep"
+        )
     made = Keyset(path).with_primary()
     made.write(None)
     return made
@@ -282,8 +289,16 @@ def load_keyset(environment: Environment) -> Keyset:
     """
     path = keyset_file(environment)
     if not path.is_file() and environment.home and environment.encryption == KEYSET:
-        with suppress(HeadraceError):  # of several processes the first makes it
-            Keyset(path).with_primary().write(None)
+        try:
+            return make_keyset(environment)
+        except HeadraceError:
+            if not path.is_file():  # of several processes the first makes it
+                raise
+    return _read(environment)
+
+
+def _read(environment: Environment) -> Keyset:
+    path = keyset_file(environment)
     try:
         return _parsed(path, path.read_bytes())
     except OSError as error:
@@ -291,6 +306,16 @@ def load_keyset(environment: Environment) -> Keyset:
             f"{path}: {error.strerror}; put the keyset there that sealed it, for nothing else opens it, or make the "
             "first one with `headrace keys make`"
         ) from error
+
+
+def _sealed_file(environment: Environment) -> Path | None:
+    """The first file found on this machine that an environment sealed."""
+    roots = [environment.home, environment.store.removeprefix("file://")]
+    for path in chain.from_iterable(Path(root).rglob("*") for root in roots if root and "://" not in root):
+        with suppress(FileNotFoundError):  # it went since it was listed
+            if path.is_file() and is_sealed(path):
+                return path
+    return None
 
 
 @lru_cache(8)

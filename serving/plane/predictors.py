@@ -135,8 +135,10 @@ class Predictor:
             return None
         try:
             directory = await asyncio.to_thread(self._readable, directory)
-        except HeadraceError as error:
+        except (HeadraceError, OSError) as error:
             self.message = str(error)
+            return None
+        if self._stopping:
             return None
         if not is_free(self.port):
             self.port = free_port()
@@ -161,12 +163,21 @@ class Predictor:
             watch.cancel()
 
     def _readable(self, directory: Path) -> Path:
-        """The model as a model server can read it: a working copy of one that is sealed."""
+        """The model as a model server can read it: a working copy of one that is sealed.
+
+        It runs beside `stop`, which may remove the copy before it is made; then this removes it.
+        """
         if not any(map(is_sealed, files_of(directory))):
             return directory
         shutil.rmtree(self._opened, ignore_errors=True)
-        self._opened.mkdir(parents=True)
-        self._vault.open_tree(directory, self._opened)
+        whole = False
+        try:
+            self._opened.mkdir(parents=True)
+            self._vault.open_tree(directory, self._opened)
+            whole = True
+        finally:
+            if self._stopping or not whole:
+                shutil.rmtree(self._opened, ignore_errors=True)
         return self._opened
 
     async def _watch(self) -> None:

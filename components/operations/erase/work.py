@@ -134,11 +134,12 @@ def replay(environment: Environment, progress: Progress = lambda note: None) -> 
 
 
 def note_reads(erasure: Erasure, found: Found, what: str) -> None:
-    """Note in the audit log what a search for a person read."""
-    store = store_of(erasure.environment)
+    """Note in the audit log what a search for a person read; of a place whose name tells of them, not where it is."""
+    store, matcher = store_of(erasure.environment), erasure.matcher()
     for place, (grades, sources) in sorted(found.read.items(), key=lambda item: item[0].uri):
         why = f"request {erasure.request.reference}" if erasure.request else f"case {erasure.name}"
-        audit.note(store, audit.Read(what, place.uri, why, grades=grades, sources=sources))
+        uri = "" if matcher.is_in(place.uri) else place.uri
+        audit.note(store, audit.Read(what, uri, why, grades=grades, sources=sources))
 
 
 def describe(found: Found) -> str:

@@ -10,6 +10,7 @@ from components.common.errors import UsageError
 from components.common.ledger import entry_of
 from components.common.sealed_store import store_of
 from components.common.store import open_store
+from components.common.vault import read_header
 
 
 def unseal(environment: Environment, source: str, out: Path, why: str) -> int:
@@ -40,7 +41,10 @@ def unseal(environment: Environment, source: str, out: Path, why: str) -> int:
     with TemporaryDirectory(prefix="headrace-unseal-") as folder:
         for key in keys:
             beside.download(key, Path(folder, "sealed", key))
-        store.vault.open_tree(Path(folder, "sealed"), Path(folder))
+        for key in keys:
+            path = Path(folder, "sealed", key)
+            Path(folder, key).parent.mkdir(parents=True, exist_ok=True)
+            store.vault.open_file(path, Path(folder, key), _name(path, key))
         content = Path(folder, name)
         grades, sources = audit.count(content)
         entry = entry_of(content)
@@ -48,3 +52,10 @@ def unseal(environment: Environment, source: str, out: Path, why: str) -> int:
         out.parent.mkdir(parents=True, exist_ok=True)
         shutil.move(content, out)
     return len(keys)
+
+
+def _name(path: Path, key: str) -> str:
+    """What a file must have been sealed as: its place, or as much of it as it was told, as below an artifact."""
+    with path.open("rb") as file:
+        header = read_header(file, str(path))
+    return header.name if header and f"/{key}".endswith(f"/{header.name}") else key

@@ -16,7 +16,7 @@ from typing import TypeVar
 from components.common.environment import KEYSET, Environment
 from components.common.errors import HeadraceError, UsageError
 from components.common.sealed_store import stays_open
-from components.common.store import SIDECAR, SINGLE_REQUEST_UPLOAD, FileStore, Store
+from components.common.store import SIDECAR, Store
 from components.common.vault import HEADER, Header, is_sealed, read_header, rewrap
 from components.common.wrapping import EnvironmentKeys, State, load_keyset
 from components.operations.backup.repository import Progress, Repository, silent
@@ -28,8 +28,8 @@ Item = TypeVar("Item")
 _SHOWING = ("artifacts/", "runs/")
 """What a home keeps of documents beside the store."""
 
-_NUMBERS = frozenset({SIDECAR, "metrics", "executor_output.json", "executor_input.json"})
-"""Files of a run that hold counts and hashes; KFP's runner reads them."""
+_NUMBERS = frozenset({SIDECAR, "metrics", "executor_output.json", "executor_input.json", "executor-logs"})
+"""Files of a run that KFP reads or writes by itself; on a cluster they lie in `runs/` of the store."""
 
 
 @dataclass
@@ -71,18 +71,26 @@ def survey(environment: Environment, progress: Progress = silent) -> Survey:
 def rotate(environment: Environment, progress: Progress = silent) -> tuple[str, int]:
     """Have another key wrap from now on, and wrap every data key of the environment with it; contents stay.
 
-    A keyset gets a new key, unless an earlier rotation is not finished: that one is gone on with. In Cloud KMS
-    the key's primary version is taken, which KMS changes.
+    A keyset gets a new key, unless an earlier rotation is not finished: that one is gone on with. On a cluster the
+    first call only makes the key, for pods open what it wraps when their secret has it. In Cloud KMS the key's primary
+    version is taken, which KMS changes.
 
     Returns:
         The id of the key that wraps now, and how many files were changed.
 
     Raises:
-        HeadraceError: A key is missing.
+        HeadraceError: A key is missing, or the new one is to be given to the cluster first.
     """
     keys = _keys(environment)
     if environment.encryption == KEYSET and not (before := load_keyset(environment)).rotating:
-        before.with_primary().write(before)
+        with_another = before.with_primary()
+        with_another.write(before)
+        if not environment.home:
+            raise HeadraceError(
+                f"{before.path} has another key now, {with_another.primary.id}, and nothing is wrapped with it yet; "
+                "replace the secret headrace-keyset with that file, wait until no run is under way, and run "
+                "`headrace keys rotate` again"
+            )
     primary, _ = keys.wrap(secrets.token_bytes(32))
 
     @cache
@@ -152,12 +160,13 @@ def _keys(environment: Environment) -> EnvironmentKeys:
 
 
 def _is_to_be_sealed(ground: Ground, file: File) -> bool:
-    uri = f"{file.store.uri}/{file.key}"
-    if uri.startswith(f"{ground.store.uri}/"):
-        return not stays_open(file.key, file.store.uri)
+    in_store = f"{file.store.uri}/{file.key}".startswith(f"{ground.store.uri}/")
     name = file.key.rpartition("/")[2]
-    shows = file.store is not ground.home or file.key.startswith(_SHOWING)
-    return shows and name not in _NUMBERS and not name.endswith(".metrics.json")
+    if (not in_store or file.key.startswith("runs/")) and (name in _NUMBERS or name.endswith(".metrics.json")):
+        return False
+    if in_store:
+        return not stays_open(file.key, file.store.uri)
+    return file.store is not ground.home or file.key.startswith(_SHOWING)
 
 
 def _header(store: Store, key: str) -> Header | None:
@@ -171,14 +180,14 @@ def _header(store: Store, key: str) -> Header | None:
 
 
 def _change(file: File, make: Callable[[Path, Path], None]) -> bool:
-    """Put what is made of a file in its place; False if somebody replaced it meanwhile."""
+    """Put what is made of a file in its place; False if somebody replaced or deleted it meanwhile."""
+    generation = file.store.generation(file.key)
+    if generation is None:
+        return False
     with TemporaryDirectory(prefix="headrace-sealing-") as folder, file.local() as path:
         made = Path(folder, "made")
         make(path, made)
-        if isinstance(file.store, FileStore) or path.stat().st_size > SINGLE_REQUEST_UPLOAD:
-            file.store.upload(made, file.key)  # nobody replaces what is large, and nobody runs in this home
-            return True
-        return file.store.replace(file.key, path.read_bytes(), made.read_bytes())
+        return file.store.upload_over(made, file.key, generation)
 
 
 def _each(items: list[Item], note: str, progress: Progress) -> Iterator[Item]:

@@ -2,6 +2,9 @@
 
 import base64
 import json
+import os
+import pwd
+import shutil
 import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -15,10 +18,11 @@ from typer.testing import CliRunner
 from components.common import audit
 from components.common.documents import DocumentWriter, new_document
 from components.common.environment import Environment
-from components.common.errors import HeadraceError
+from components.common.errors import HeadraceError, UsageError
 from components.common.ledger import canonical
 from components.common.sealed_store import store_of
 from components.common.store import FileStore, Store
+from components.common.vault import files_of
 from components.operations.sealing.extract import unseal
 from pipelines.cli import app
 from pipelines.single import run_single
@@ -111,7 +115,11 @@ def test_what_was_read_since_a_backup_is_carried_to_what_is_restored(chain: Stor
 
 
 def test_a_pod_is_its_service_account_and_a_laptop_its_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert "@" in audit.whoami()
+    monkeypatch.setenv("LOGNAME", "somebody-else")
+    assert audit.whoami().partition("@")[0] == pwd.getpwuid(os.getuid()).pw_name
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "getuid", lambda: 987654)
+        assert audit.whoami().startswith("uid 987654@")
     claims = base64.urlsafe_b64encode(b'{"sub":"system:serviceaccount:headrace-prod:headrace-data"}').decode()
     (tmp_path / "token").write_text(f"e30.{claims.rstrip('=')}.c2ln")
     monkeypatch.setattr(audit, "_TOKEN", tmp_path / "token")
@@ -165,18 +173,24 @@ def test_who_brings_something_out_is_noted_first_and_the_command_shows_it(
         assert not result.exception, result.exception
         return result.output
 
-    assert "files in" in headrace("unseal", str(tmp_path / "m"), str(tmp_path / "out"), "--why", "case 7")
+    assert "files in" in headrace("unseal", str(tmp_path / "m"), str(tmp_path / "out"), "--why", "case [/7]")
     assert "1 files" in headrace("unseal", f"file://{tmp_path}/m.html", str(tmp_path / "m-plain.html"), "--why", "look")
     assert "<html" in (tmp_path / "m-plain.html").read_text()
     with pytest.raises(HeadraceError, match="is there already"):
         unseal(place, str(tmp_path / "m"), tmp_path / "out", "again")
+    with pytest.raises(UsageError, match="why is empty; give the purpose"):
+        unseal(place, str(tmp_path / "m"), tmp_path / "unsaid", " ")
+    assert not (tmp_path / "unsaid").exists()
+    (tmp_path / "above").mkdir()
+    shutil.copytree(tmp_path / "m", tmp_path / "above/m")
+    assert unseal(place, str(tmp_path / "above"), tmp_path / "above-out", "look") == len(list(files_of(tmp_path / "m")))
     with pytest.raises(HeadraceError, match="does not exist"):
         unseal(place, str(tmp_path / "none"), tmp_path / "none-out", "again")
 
     shown = headrace("ledger", "audit")
-    assert "data/mix" in shown and "case 7" in shown and "2 crm" in shown
+    assert "data/mix" in shown and "case [/7]" in shown and "2 crm" in shown
     rows = [json.loads(line) for line in headrace("ledger", "audit", "--json", "--source", "crm").splitlines()]
-    assert [row["why"] for row in rows] == ["step of a run", "case 7"]
+    assert [row["why"] for row in rows] == ["step of a run", "case [/7]", "look"]
     assert headrace("ledger", "audit", "--json", "--who", "nobody") == ""
     assert len(headrace("ledger", "audit", "--json", "--artifact", "m.html").splitlines()) == 1
     store = store_of(place)

@@ -113,6 +113,19 @@ def test_what_somebody_changed_meanwhile_is_not_replaced(store: Store) -> None:
     assert list(store.list("swap/")) == ["swap/a"]
 
 
+def test_what_was_replaced_or_deleted_meanwhile_is_not_uploaded_over(store: Store, tmp_path: Path) -> None:
+    (tmp_path / "new").write_bytes(b"new")
+    assert store.generation("over/a") is None
+    store.write("over/a", b"1")
+    first = store.generation("over/a")
+    assert first and store.upload_over(tmp_path / "new", "over/a", first)
+    second = store.generation("over/a")
+    assert second and not store.upload_over(tmp_path / "new", "over/a", first)
+    store.delete("over/a")
+    assert not store.upload_over(tmp_path / "new", "over/a", second)
+    assert not store.exists("over/a")
+
+
 def test_large_files_travel_whole(store: Store, tmp_path: Path) -> None:
     data = bytes(range(256)) * (SINGLE_REQUEST_UPLOAD // 256 + 5)
     (tmp_path / "large").write_bytes(data)
@@ -198,6 +211,28 @@ def test_every_upload_names_the_key_of_the_environment(
         named = [cmek] if cmek else []
         assert sent == [("multipart", named), ("multipart", named), ("multipart", named), ("resumable", named)]
         sent.clear()
+
+
+def test_a_large_file_goes_over_one_generation_only(
+    cloud: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent: list[list[str]] = []
+    request = AuthorizedSession.request
+
+    def noted(session: AuthorizedSession, method: str, url: str, **more: Any) -> Any:
+        query = parse_qs(urlsplit(url).query)
+        if query.get("uploadType") == ["resumable"] and "upload_id" not in query:
+            sent.append(query.get("ifGenerationMatch", []))  # the emulator does not look at it
+        return request(session, method, url, **more)
+
+    monkeypatch.setattr(AuthorizedSession, "request", noted)
+    store = open_store(f"{cloud}/{tmp_path.name}")
+    store.write("a", b"1")
+    generation = store.generation("a")
+    (tmp_path / "large").write_bytes(b"x" * (SINGLE_REQUEST_UPLOAD + 1))
+
+    assert generation and store.upload_over(tmp_path / "large", "a", generation)
+    assert sent == [[str(generation)]]
 
 
 class AddOnly(BaseHTTPRequestHandler):

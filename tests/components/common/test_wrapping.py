@@ -122,8 +122,36 @@ def test_another_keyset_opens_nothing_and_says_which_one_would(place: Environmen
     wanted = load_keyset(place).primary.id
     keyset_file(place).unlink()
 
+    with pytest.raises(HeadraceError, match=r"^file is sealed: .*keyset.json: No such file .*; put the keyset there"):
+        open_vault(place).open_bytes(sealed, "file", "file")
+    assert not keyset_file(place).exists()
+    make_keyset(place)
     with pytest.raises(HeadraceError, match=f"^file is sealed: the key {wanted} is not in .*; put back the keyset"):
         open_vault(place).open_bytes(sealed, "file", "file")
+
+
+def test_no_keyset_takes_the_place_of_one_that_files_need(place: Environment) -> None:
+    store = store_of(place)
+    store.write("crawls/a", b"secret")
+    kept = keyset_file(place).rename(keyset_file(place).with_name("copy.json"))
+
+    for act in (lambda: store_of(place).write("crawls/b", b"secret"), lambda: make_keyset(place)):
+        with pytest.raises(HeadraceError, match=r"keyset.json is missing, and files here need it, .*crawls/a; put the"):
+            act()
+    assert not keyset_file(place).exists()
+    kept.rename(keyset_file(place))
+    assert store_of(place).read("crawls/a") == b"secret"
+
+
+def test_on_a_cluster_a_rotation_waits_until_pods_have_the_key(place: Environment) -> None:
+    store_of(place).write("crawls/a", b"secret")
+    pod, before = place.model_copy(update={"home": ""}), load_keyset(place).primary.id
+
+    with pytest.raises(HeadraceError, match="replace the secret headrace-keyset with that file, wait until no run"):
+        rotate(pod)
+    assert survey(pod).needed == {before: 1}
+    assert rotate(pod) == (load_keyset(pod).primary.id, 1)
+    assert before != load_keyset(pod).primary.id and not load_keyset(pod).rotating
 
 
 @pytest.mark.parametrize("text", [b"", b"[]", b"{}", b'{"schema": 1, "rotating": false, "keys": []}'])

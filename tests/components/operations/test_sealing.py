@@ -22,7 +22,7 @@ from components.common.sealed_store import store_of
 from components.common.store import FileStore
 from components.common.trace import trace
 from components.common.vault import files_of, is_sealed
-from components.common.wrapping import State, keyset_file, load_keyset, open_vault
+from components.common.wrapping import Keyset, State, keyset_file, load_keyset, open_vault
 from components.operations.backup.restore import restore
 from components.operations.backup.take import back_up
 from components.operations.erase.request import Request
@@ -284,6 +284,9 @@ def test_a_rotation_that_was_killed_is_gone_on_with(works: Works, after: int, mo
 def test_the_wrong_keyset_is_one_sentence_that_says_what_to_do(works: Works) -> None:
     shutil.move(keyset_file(works.environment), works.home.parent / "keyset.json")
 
+    with pytest.raises(HeadraceError, match=r"is sealed: .*keyset.json: No such file .*; put the keyset there"):
+        run_single("data/mix", {"documents": works.dataset}, {"mixed": works.home / "mixed"}, {}, works.environment)
+    Keyset(keyset_file(works.environment)).with_primary().write(None)
     with pytest.raises(
         HeadraceError, match=r"is sealed: the key \w{16} is not in .*keyset.json, which has \w{16}; put back"
     ):
