@@ -1,10 +1,14 @@
 """The serving plane as a client of the Kubernetes API, a user of the gateway and a person at the shell see it."""
 
+import asyncio
 import contextlib
 import copy
+import errno
 import json
+import os
 import re
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -24,6 +28,8 @@ from components.release.manifest import render, render_predictor
 from components.release.pins import PIN
 from serving.cli import serve_app
 from serving.plane.client import Plane, plane_of
+from serving.plane.predictors import OPENED, RUNTIMES, Predictor
+from serving.plane.reconcile import Revision, Service
 
 WHERE = {"group": "serving.kserve.io", "version": "v1beta1", "namespace": "default", "plural": "inferenceservices"}
 NAME = "chat"
@@ -340,6 +346,68 @@ def test_a_sealed_model_is_served_from_a_working_copy_that_goes_with_the_predict
     finally:
         plane.stop()
     assert list(opened.iterdir()) == []
+
+
+def test_a_predictor_that_is_stopped_while_it_opens_its_model_leaves_nothing(
+    environment_at: Callable[[Path], Environment], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vault = open_vault(environment_at(tmp_path).model_copy(update={"encryption": "keyset"}))
+    (tmp_path / "plain").mkdir()
+    (tmp_path / "plain/weights").write_bytes(b"1")
+    vault.seal_tree(tmp_path / "plain", tmp_path / "model", "models/tiny/1")
+    model = predictor("one", tmp_path / "model")["model"]
+    began, go_on, open_tree = threading.Event(), threading.Event(), vault.open_tree
+
+    def slowly(folder: Path, target: Path) -> None:
+        began.set()
+        assert go_on.wait(20)
+        target.mkdir(parents=True, exist_ok=True)
+        open_tree(folder, target)
+
+    monkeypatch.setattr(vault, "open_tree", slowly)
+    revision = Revision(Service("default", NAME), "one", "f")
+    slow = Predictor(revision, model, RUNTIMES, vault, tmp_path / "plane", lambda: None)
+
+    async def stopped_meanwhile() -> None:
+        running = asyncio.create_task(slow.run())
+        await asyncio.to_thread(began.wait, 20)
+        await slow.stop(1)
+        go_on.set()
+        await running
+
+    asyncio.run(stopped_meanwhile())
+
+    assert not slow.child.pid and list((tmp_path / "plane" / OPENED).iterdir()) == []
+
+
+def test_a_full_disk_is_what_the_predictor_says(
+    environment_at: Callable[[Path], Environment], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vault = open_vault(environment_at(tmp_path).model_copy(update={"encryption": "keyset"}))
+    (tmp_path / "plain").mkdir()
+    (tmp_path / "plain/weights").write_bytes(b"1")
+    vault.seal_tree(tmp_path / "plain", tmp_path / "model", "models/tiny/1")
+    model = predictor("one", tmp_path / "model")["model"]
+
+    def full(folder: Path, target: Path) -> None:
+        (target / "weights").write_bytes(b"half")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(target / "weights"))
+
+    monkeypatch.setattr(vault, "open_tree", full)
+    told = asyncio.Event()
+    revision = Revision(Service("default", NAME), "one", "f")
+    failing = Predictor(revision, model, RUNTIMES, vault, tmp_path / "plane", told.set)
+
+    async def until_told() -> None:
+        running = asyncio.create_task(failing.run())
+        await asyncio.wait_for(told.wait(), 20)
+        await failing.stop(1)
+        await running
+
+    asyncio.run(until_told())
+
+    assert "No space left on device" in failing.message
+    assert list((tmp_path / "plane" / OPENED).iterdir()) == []
 
 
 def test_the_command_shows_what_the_plane_knows(

@@ -314,6 +314,32 @@ def test_a_person_is_erased_from_what_is_sealed(works: Works) -> None:
     assert documents == 2
 
 
+def test_who_looks_before_erasing_is_noted_without_the_persons_name(
+    works: Works, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(works.dataset, works.home / "artifacts/run" / MARKS[2])
+    (tmp_path / "request").write_bytes(seal_request(REQUEST, erasure_key(works.environment).public_key()))
+    monkeypatch.setattr("pipelines.erase_cli.load_environment", lambda name, home: works.environment)
+    before = len(list(audit.records(store_of(works.environment))))
+
+    asked = CliRunner().invoke(app, ["erase", "run", str(tmp_path / "request")], input="n\n")
+
+    assert str(asked.exception) == "nothing was erased"
+    noted = list(audit.records(store_of(works.environment)))[before:]
+    assert {read["what"] for read in noted} == {"headrace erase run"}
+    assert [read["artifact"] for read in noted].count("") == 1 < len(noted)
+    assert MARKS[2] not in str(noted)
+
+
+def test_what_kfp_writes_by_itself_is_not_to_be_sealed(works: Works) -> None:
+    store = store_of(works.environment).inner
+    for name in ("metrics", "tune.metrics.json", "executor-logs", "ledger.json", "report"):
+        store.write(f"runs/line/1/tune/{name}", b"{}")
+
+    assert survey(works.environment).plain == seal_plain(works.environment) == 1
+    assert is_sealed(store.read("runs/line/1/tune/report"))
+
+
 def test_a_backup_holds_sealed_bytes_and_comes_back_after_a_rotation(works: Works) -> None:
     to = f"file://{works.home.parent}/backups"
     back_up(works.environment, to)
