@@ -23,6 +23,14 @@ def compiled(signature: Any) -> Callable[[Callable[..., Any]], Any]:
     return compile_
 
 
+@compiled(numba.uint64(numba.uint64))
+def mix(value):  # type: ignore[no-untyped-def]
+    """Spread the bits of a 64-bit value (the finalizer of splitmix64)."""
+    value = (value ^ (value >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    value = (value ^ (value >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return value ^ (value >> np.uint64(31))
+
+
 def content(text: pa.Array) -> tuple[np.ndarray, np.ndarray]:
     """Give the UTF-8 bytes of a column of large strings, and where each text begins in them, and the end."""
     _, offsets, data = text.buffers()

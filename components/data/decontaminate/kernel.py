@@ -10,9 +10,8 @@ from dataclasses import dataclass
 import numba
 import numpy as np
 
-from components.data.compiled import BYTES, OFFSETS, compiled
+from components.data.compiled import BYTES, OFFSETS, compiled, mix
 from components.data.deduplicate.kernel import CLASSES, LOWER
-from components.data.filter.kernel import mix
 
 _WORDS = numba.types.Array(numba.uint16, 1, "C", readonly=True)
 _HASHES = numba.types.Array(numba.uint64, 1, "C", readonly=True)

@@ -10,7 +10,7 @@ import unicodedata
 import numba
 import numpy as np
 
-from components.data.compiled import BYTES, OFFSETS, compiled
+from components.data.compiled import BYTES, OFFSETS, compiled, mix
 
 _WORDS = numba.types.Array(numba.uint16, 1, "C", readonly=True)
 _HASHES = numba.types.Array(numba.uint64, 1, "C", readonly=True)
@@ -40,14 +40,6 @@ def _classify() -> tuple[np.ndarray, np.ndarray]:
 
 
 CLASSES, LOWER = _classify()
-
-
-@compiled(numba.uint64(numba.uint64))
-def _mix(value):  # type: ignore[no-untyped-def]
-    """Spread the bits of a 64-bit value (the finalizer of splitmix64)."""
-    value = (value ^ (value >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    value = (value ^ (value >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return value ^ (value >> np.uint64(31))
 
 
 @compiled(
@@ -108,13 +100,13 @@ def _shingle(data, start, end, classes, lower, size, seed, recent, out):  # type
             if closing == 0:
                 if not open_word:
                     continue
-                value = _mix(word)
+                value = mix(word)
                 word = seed
                 open_word = False
             else:
                 if kind != _IDEOGRAPH:
                     continue
-                value = _mix(seed ^ np.uint64(point))
+                value = mix(seed ^ np.uint64(point))
             rolling = rolling * base + value
             if words >= size:
                 rolling -= recent[slot] * leaving
@@ -122,10 +114,10 @@ def _shingle(data, start, end, classes, lower, size, seed, recent, out):  # type
             slot = slot + 1 if slot + 1 < size else 0
             words += 1
             if words >= size:
-                out[shingles] = _mix(rolling)
+                out[shingles] = mix(rolling)
                 shingles += 1
     if 0 < words < size:
-        out[0] = _mix(rolling)
+        out[0] = mix(rolling)
         shingles = 1
     return shingles
 
@@ -159,12 +151,12 @@ def _sign(data, offsets, classes, lower, size, bands, rows, seed, keys):  # type
             attempt = np.uint64(0)
             while least[source] == empty:
                 attempt += np.uint64(1)
-                source = np.int64(_mix(np.uint64(target) * np.uint64(0x9E3779B97F4A7C15) + attempt) % np.uint64(bins))
+                source = np.int64(mix(np.uint64(target) * np.uint64(0x9E3779B97F4A7C15) + attempt) % np.uint64(bins))
             filled[target] = least[source]
         for band in range(bands):
             key = np.uint64(band + 1)
             for row in range(rows):
-                key = _mix(key * np.uint64(0x9E3779B97F4A7C15) + filled[band * rows + row])
+                key = mix(key * np.uint64(0x9E3779B97F4A7C15) + filled[band * rows + row])
             keys[document, band] = max(key, np.uint64(1))
 
 

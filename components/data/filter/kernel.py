@@ -11,7 +11,7 @@ from functools import cache
 import numba
 import numpy as np
 
-from components.data.compiled import BYTES, OFFSETS, compiled
+from components.data.compiled import BYTES, OFFSETS, compiled, mix
 
 _WORDS = numba.types.Array(numba.uint16, 1, "C", readonly=True)
 _HASHES = numba.types.Array(numba.uint64, 1, "C", readonly=True)
@@ -79,14 +79,6 @@ def classes() -> tuple[np.ndarray, np.ndarray]:
         table[first : last + 1] |= np.where(table[first : last + 1] & LETTER, HANGUL, 0).astype(np.uint8)
     table[[ord(character) for character in _TERMINAL]] |= TERMINAL
     return table, lower
-
-
-@compiled(numba.uint64(numba.uint64))
-def mix(value):  # type: ignore[no-untyped-def]
-    """Spread the bits of a 64-bit value (the finalizer of splitmix64)."""
-    value = (value ^ (value >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    value = (value ^ (value >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return value ^ (value >> np.uint64(31))
 
 
 @compiled(numba.uint64(numba.uint64))

@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from components.common.documents import read_batches
 from components.common.errors import UsageError
 from components.common.step import Context
-from components.data.compiled import BYTES, OFFSETS, compiled, content
-from components.data.filter.kernel import classes, mix
+from components.data.compiled import BYTES, OFFSETS, compiled, content, mix
+from components.data.filter.kernel import classes
 from components.data.filter.rules import RUNNING
 
 ORDER = 6
