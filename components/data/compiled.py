@@ -31,6 +31,23 @@ def mix(value):  # type: ignore[no-untyped-def]
     return value ^ (value >> np.uint64(31))
 
 
+@compiled(numba.types.Tuple((numba.uint32, numba.int64))(BYTES, numba.int64))
+def read_character(data, position):  # type: ignore[no-untyped-def]
+    """Read the code point that begins at a place of valid UTF-8, and how many bytes it has."""
+    first = data[position]
+    if first < 0x80:
+        point, width = np.uint32(first), 1
+    elif first < 0xE0:
+        point, width = np.uint32(first & 0x1F), 2
+    elif first < 0xF0:
+        point, width = np.uint32(first & 0x0F), 3
+    else:
+        point, width = np.uint32(first & 0x07), 4
+    for further in range(1, width):
+        point = (point << np.uint32(6)) | np.uint32(data[position + further] & 0x3F)
+    return point, width
+
+
 def content(text: pa.Array) -> tuple[np.ndarray, np.ndarray]:
     """Give the UTF-8 bytes of a column of large strings, and where each text begins in them, and the end."""
     _, offsets, data = text.buffers()

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numba
 import numpy as np
 
-from components.data.compiled import BYTES, OFFSETS, compiled, mix
+from components.data.compiled import BYTES, OFFSETS, compiled, mix, read_character
 from components.data.deduplicate.kernel import CLASSES, LOWER
 
 _WORDS = numba.types.Array(numba.uint16, 1, "C", readonly=True)
@@ -43,17 +43,7 @@ def _split(data, start, end, classes, lower, prefix, places):  # type: ignore[no
         at = position
         kind, point = 0, np.uint32(0)
         if position < end:
-            first = data[position]
-            if first < 0x80:
-                point, width = np.uint32(first), 1
-            elif first < 0xE0:
-                point, width = np.uint32(first & 0x1F), 2
-            elif first < 0xF0:
-                point, width = np.uint32(first & 0x0F), 3
-            else:
-                point, width = np.uint32(first & 0x07), 4
-            for further in range(1, width):
-                point = (point << np.uint32(6)) | np.uint32(data[position + further] & 0x3F)
+            point, width = read_character(data, position)
             position += width
             if point < 0x10000:
                 kind = classes[point]

@@ -11,7 +11,7 @@ from functools import cache
 import numba
 import numpy as np
 
-from components.data.compiled import BYTES, OFFSETS, compiled, mix
+from components.data.compiled import BYTES, OFFSETS, compiled, mix, read_character
 
 _WORDS = numba.types.Array(numba.uint16, 1, "C", readonly=True)
 _HASHES = numba.types.Array(numba.uint64, 1, "C", readonly=True)
@@ -212,17 +212,7 @@ def _measure(data, offsets, prose, table, lower, stops, particles, out):  # type
             at_end = position == end
             point = np.uint32(10)
             if not at_end:
-                first = data[position]
-                if first < 0x80:
-                    point, width = np.uint32(first), 1
-                elif first < 0xE0:
-                    point, width = np.uint32(first & 0x1F), 2
-                elif first < 0xF0:
-                    point, width = np.uint32(first & 0x0F), 3
-                else:
-                    point, width = np.uint32(first & 0x07), 4
-                for further in range(1, width):
-                    point = (point << np.uint32(6)) | np.uint32(data[position + further] & 0x3F)
+                point, width = read_character(data, position)
             else:
                 width = 1
             kind = table[min(point, np.uint32(0x30000))]

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from components.common.documents import read_batches
 from components.common.errors import UsageError
 from components.common.step import Context
-from components.data.compiled import BYTES, OFFSETS, compiled, content, mix
+from components.data.compiled import BYTES, OFFSETS, compiled, content, mix, read_character
 from components.data.filter.kernel import classes
 from components.data.filter.rules import RUNNING
 
@@ -41,17 +41,8 @@ _TABLE = numba.types.Array(numba.uint16, 1, "C", readonly=True)
 @compiled(numba.types.UniTuple(numba.int64, 2)(BYTES, numba.int64, BYTES, _TABLE))
 def _character(data, position, table, lower):  # type: ignore[no-untyped-def]
     """Read a character as the model sees it, and where the next one begins."""
-    first = data[position]
-    if first < 0x80:
-        point, width = np.int64(first), 1
-    elif first < 0xE0:
-        point, width = np.int64(first & 0x1F), 2
-    elif first < 0xF0:
-        point, width = np.int64(first & 0x0F), 3
-    else:
-        point, width = np.int64(first & 0x07), 4
-    for further in range(1, width):
-        point = (point << 6) | np.int64(data[position + further] & 0x3F)
+    read, width = read_character(data, position)
+    point = np.int64(read)
     kind = table[min(point, 0x30000)]
     if kind & 4:
         point = np.int64(32)
