@@ -8,17 +8,13 @@ from typing import Any
 
 from components.common.documents import read_table
 from components.common.errors import HeadraceError
-from components.common.ledger import canonical
 from components.common.report import Report, display
 from components.common.step import Context, Outcome
 from components.data.excerpt import may_quote
 from components.data.reasons import Reason
 from components.evaluation.benchmark.asking import TASK, Answer, Question, ask
-from components.evaluation.benchmark.intervals import bootstrap, mcnemar, newcombe, wilson
 from components.evaluation.benchmark.options import Benchmark
-from components.evaluation.evidence import EVIDENCE
-
-SAMPLES = "samples.jsonl"
+from components.evaluation.evidence import BASE, CANDIDATE, SAMPLES, Evidence, weigh
 
 
 class LeftOut(Reason):
@@ -35,7 +31,7 @@ def run(base: Path, candidate: Path, questions: Path, evidence: Path, options: B
         base: The model before tuning.
         candidate: The model that may be released.
         questions: Documents whose messages end with the expected answer.
-        evidence: `evidence.json` and `samples.jsonl`.
+        evidence: `evidence.json`, `scores.json` and `samples.jsonl`.
         options: How to ask and to compare.
         context: The run.
     """
@@ -47,8 +43,8 @@ def run(base: Path, candidate: Path, questions: Path, evidence: Path, options: B
     after = ask(
         candidate, asked, options, lambda done: context.progress(len(asked) + done, total, "asking the candidate")
     )
-    found = weigh(before, after, options)
-    (evidence / EVIDENCE).write_bytes(canonical(found))
+    found = compare(asked, before, after, options)
+    found.write(evidence)
     rows = [
         {
             **vars(question),
@@ -65,11 +61,11 @@ def run(base: Path, candidate: Path, questions: Path, evidence: Path, options: B
         dropped=dropped,
         metrics={
             name: value
-            for metric in found["metrics"]
+            for metric in found.metrics
             for name, value in (
-                (metric["name"], metric["value"]),
-                (f"{metric['name']}_base", metric["base_value"]),
-                (f"{metric['name']}_gain", metric["gain"]),
+                (metric.name, metric.value),
+                (f"{metric.name}_base", metric.base_value or 0.0),
+                (f"{metric.name}_gain", metric.gain or 0.0),
             )
         },
         report=_report(found, rows, options),
@@ -106,73 +102,44 @@ def read_questions(path: Path, limit: int = 0) -> tuple[list[Question], int, dic
     return kept, table.num_rows, {str(reason): count for reason, count in dropped.items() if count}
 
 
-def weigh(before: Sequence[Answer], after: Sequence[Answer], options: Benchmark) -> dict[str, Any]:
+def compare(
+    questions: Sequence[Question], before: Sequence[Answer], after: Sequence[Answer], options: Benchmark
+) -> Evidence:
     """Turn two models' answers to the same questions into evidence.
 
     Args:
+        questions: What was asked.
         before: The base model's answers.
         after: The candidate's answers, in the same order.
         options: Level and resamples of the intervals.
-
-    Returns:
-        For every metric value, interval, the base's, and the paired gain with its interval. Metrics that are 0 or 1
-        for each question have Wilson and Newcombe intervals and McNemar's test, others bootstrap intervals.
     """
-    metrics = []
-    for name in after[0].scores:
-        old = [answer.scores[name] for answer in before]
-        new = [answer.scores[name] for answer in after]
-        metrics.append({"name": name, "n": len(new), **_paired(old, new, options)})
-    return {"task": TASK, "questions": len(after), "confidence": options.confidence, "metrics": metrics}
+    scores = {
+        arm: {
+            name: {question.id: answer.scores[name] for question, answer in zip(questions, answers, strict=True)}
+            for name in after[0].scores
+        }
+        for arm, answers in ((BASE, before), (CANDIDATE, after))
+    }
+    metrics = [
+        weigh(name, scores[CANDIDATE][name], scores[BASE][name], options, task=TASK) for name in scores[CANDIDATE]
+    ]
+    return Evidence(options.confidence, metrics, scores)
 
 
-def _paired(old: Sequence[float], new: Sequence[float], options: Benchmark) -> dict[str, Any]:
-    found: dict[str, Any] = {"value": fmean(new), "base_value": fmean(old), "gain": fmean(new) - fmean(old)}
-    if not {*old, *new} <= {0.0, 1.0}:
-        drawn = (options.confidence, options.resamples, options.seed)
-        intervals = (bootstrap(new, *drawn), bootstrap(old, *drawn))
-        gain = bootstrap([b - a for a, b in zip(old, new, strict=True)], *drawn)
-    else:
-        cells = {(a, b): sum(pair == (a, b) for pair in zip(old, new, strict=True)) for a in (0, 1) for b in (0, 1)}
-        gained, lost = cells[0, 1], cells[1, 0]
-        level = options.confidence
-        intervals = (wilson(int(sum(new)), len(new), level), wilson(int(sum(old)), len(old), level))
-        gain = newcombe(gained, lost, cells[1, 1], cells[0, 0], level)
-        found |= {"gained": gained, "lost": lost, "p_value": mcnemar(gained, lost)}
-    found |= {"interval": intervals[0], "base_interval": intervals[1], "gain_interval": gain}
-    return {name: _rounded(value) for name, value in found.items()}
-
-
-def _rounded(value: Any) -> Any:
-    if isinstance(value, tuple):
-        return [_rounded(end) for end in value]
-    return float(f"{value:.6g}") if isinstance(value, float) else value
-
-
-def _report(found: dict[str, Any], rows: list[dict[str, Any]], options: Benchmark) -> Report:
-    first = found["metrics"][0]
+def _report(found: Evidence, rows: list[dict[str, Any]], options: Benchmark) -> Report:
+    first = found.metrics[0]
     report = Report(
         "Benchmark",
-        f"{_words(first['name'])} {display(first['base_value'])} → {display(first['value'])} "
-        f"on {found['questions']:,} held-out questions",
+        f"{_words(first.name)} {display(first.base_value)} → {display(first.value)} on {first.n:,} held-out questions",
     )
-    report.metrics({_words(metric["name"]): metric["value"] for metric in found["metrics"]})
+    report.metrics({_words(metric.name): metric.value for metric in found.metrics})
     report.table(
-        [
-            {
-                "metric": _words(metric["name"]),
-                "base": _with_interval(metric["base_value"], metric["base_interval"]),
-                "candidate": _with_interval(metric["value"], metric["interval"]),
-                "gain": _with_interval(metric["gain"], metric["gain_interval"]),
-            }
-            for metric in found["metrics"]
-        ],
-        f"Base against candidate, {options.confidence:.0%} intervals",
+        [metric.row() for metric in found.metrics], f"Base against candidate, {options.confidence:.0%} intervals"
     )
-    if "gained" in first:
+    if first.p_value is not None:
         report.text(
-            f"{first['gained']} questions are right now that the base got wrong, {first['lost']} the other way round "
-            f"(McNemar p = {first['p_value']:.2g})."
+            f"{first.gained} questions are right now that the base got wrong, {first.lost} the other way round "
+            f"(McNemar p = {first.p_value:.2g})."
         )
     for group in ("kind", "language"):
         if len(values := sorted({row[group] for row in rows})) > 1:
@@ -211,10 +178,6 @@ def _examples(rows: list[dict[str, Any]], most: int) -> list[dict[str, Any]]:
     wrong = [row for row in rows if not row["candidate"]["exact_match"]][: most // 2]
     right = [row for row in rows if row["candidate"]["exact_match"]][: most - len(wrong)]
     return wrong + right
-
-
-def _with_interval(value: float, interval: Sequence[float]) -> str:
-    return f"{value:.3f} [{interval[0]:.3f}, {interval[1]:.3f}]"
 
 
 def _words(metric: str) -> str:

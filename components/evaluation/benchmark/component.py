@@ -22,7 +22,7 @@ def benchmark(
         base: The model before tuning.
         candidate: The model that may be released.
         questions: Documents whose messages end with the expected answer; none was trained on.
-        evidence: `evidence.json` with every metric and its interval, `samples.jsonl` with every answer.
+        evidence: `evidence.json` with every metric and its interval, `scores.json`, `samples.jsonl` with every answer.
         metrics: Scores of the candidate and its gain over the base.
         report: The comparison, with examples.
         options: The `evaluation.benchmark` part of the recipe.

@@ -6,10 +6,9 @@ from pathlib import Path
 from components.common.ledger import canonical
 from components.common.report import Report
 from components.common.step import Context, Outcome
-from components.evaluation.evidence import EVIDENCE
+from components.evaluation.evidence import Evidence
 from components.evaluation.gate.judge import RELEASE, Verdict, judge
 from components.evaluation.gate.options import Gate
-from components.model.versions import read_json
 
 VERDICT = "verdict.json"
 
@@ -23,13 +22,13 @@ def run(evidence: Path, verdict: Path, options: Gate, context: Context) -> Outco
         options: The demands.
         context: The run.
     """
-    measured = read_json(evidence / EVIDENCE)
+    measured = Evidence.read(evidence)
     judged = judge(measured, options)
     record = {
         "decision": judged.decision,
         "sentence": judged.sentence,
         "findings": [asdict(finding) for finding in judged.findings],
-        "evidence": measured,
+        "evidence": measured.record(),
     }
     (verdict / VERDICT).write_bytes(canonical(record))
     failed = sum(not finding.passed for finding in judged.findings)
@@ -53,6 +52,7 @@ def _report(judged: Verdict) -> Report:
             "value": "not measured" if finding.value is None else f"{finding.value:.3g}",
             "interval": "" if finding.interval is None else "[{:.3f}, {:.3f}]".format(*finding.interval),
             "with confidence": finding.certain,
+            "items": finding.items,
             "met": finding.passed,
         }
         for finding in judged.findings

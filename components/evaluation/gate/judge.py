@@ -1,20 +1,13 @@
 """The gate's judgement: a pure function from evidence and thresholds to a verdict with its reasons."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
+from components.evaluation.evidence import Evidence, Interval, Metric
 from components.evaluation.gate.options import Gate, Threshold
 
 RELEASE = "release"
 HOLD = "hold"
-
-_MEASURED = {
-    "min": ("value", "interval"),
-    "max": ("value", "interval"),
-    "min_gain_over_base": ("gain", "gain_interval"),
-}
-"""Which fields of the evidence each rule looks at: the value and its interval."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +19,7 @@ class Finding:
         rule: `min`, `max` or `min_gain_over_base`.
         threshold: The bound.
         certain: Whether the interval's unfavourable end had to meet it.
+        items: On how many items it was measured.
         value: What was measured; None when the evidence lacks the metric.
         interval: Its confidence interval.
         passed: Whether the demand is met.
@@ -36,8 +30,9 @@ class Finding:
     rule: str
     threshold: float
     certain: bool
+    items: int
     value: float | None
-    interval: tuple[float, float] | None
+    interval: Interval | None
     passed: bool
     sentence: str
 
@@ -58,36 +53,42 @@ class Verdict:
         return f"Held: {'; '.join(finding.sentence for finding in failed)}."
 
 
-def judge(evidence: Mapping[str, Any], options: Gate) -> Verdict:
-    """Decide on a release. Every demand must be met; what was not measured is not met.
+def judge(evidence: Evidence, options: Gate) -> Verdict:
+    """Decide on a release. Every demand must be met; what was not measured, or on too few items, is not met.
 
     Args:
-        evidence: `questions` and `metrics`, as the benchmark writes them.
+        evidence: What was measured.
         options: The demands.
     """
-    measured = {metric["name"]: metric for metric in evidence["metrics"]}
-    findings = [_enough(int(evidence["questions"]), options.min_questions)]
-    findings += [_find(threshold, measured.get(threshold.metric)) for threshold in options.thresholds]
+    measured = {metric.name: metric for metric in evidence.metrics}
+    findings = [
+        _find(threshold, measured.get(threshold.metric), threshold.min_items or options.min_items)
+        for threshold in options.thresholds
+    ]
     return Verdict(RELEASE if all(finding.passed for finding in findings) else HOLD, findings)
 
 
-def _enough(questions: int, least: int) -> Finding:
-    passed = questions >= least
-    sentence = f"{questions} questions were asked, {'at least' if passed else 'fewer than'} {least}"
-    return Finding("questions", "min", least, False, questions, None, passed, sentence)
-
-
-def _find(threshold: Threshold, measured: Mapping[str, Any] | None) -> Finding:
-    value_field, interval_field = _MEASURED[threshold.rule]
+def _find(threshold: Threshold, metric: Metric | None, least: int) -> Finding:
     asked = (threshold.metric, threshold.rule, threshold.value, threshold.certain)
-    value = measured.get(value_field) if measured else None
-    if measured is None or value is None:
+    value, interval = _measured(threshold, metric)
+    if metric is None or value is None:
         sentence = f"{threshold.metric} was not measured ({threshold.rule} {threshold.value:g})"
-        return Finding(*asked, None, None, False, sentence)
-    low, high = measured.get(interval_field) or (value, value)
+        return Finding(*asked, 0, None, None, False, sentence)
+    if metric.n < least:
+        sentence = f"{threshold.metric} was measured on {metric.n} items, fewer than {least}"
+        return Finding(*asked, metric.n, value, interval, False, sentence)
+    low, high = interval or (value, value)
     weakest = (high if threshold.rule == "max" else low) if threshold.certain else value
     passed = weakest <= threshold.value if threshold.rule == "max" else weakest >= threshold.value
-    return Finding(*asked, value, (low, high), passed, _sentence(threshold, value, weakest, passed))
+    return Finding(*asked, metric.n, value, interval, passed, _sentence(threshold, value, weakest, passed))
+
+
+def _measured(threshold: Threshold, metric: Metric | None) -> tuple[float | None, Interval | None]:
+    if metric is None:
+        return None, None
+    if threshold.rule == "min_gain_over_base":
+        return metric.gain, metric.gain_interval
+    return metric.value, metric.interval
 
 
 def _sentence(threshold: Threshold, value: float, weakest: float, passed: bool) -> str:

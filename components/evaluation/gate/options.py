@@ -19,6 +19,7 @@ class Threshold(Options):
         False,
         description="Compare the unfavourable end of the confidence interval rather than the measured value.",
     )
+    min_items: int = Field(0, description="Fewest items that it may rest on; 0: the gate's `min_items`.", ge=0)
 
 
 class Gate(Options):
@@ -32,4 +33,4 @@ class Gate(Options):
         description="Every one must hold; a metric that the evidence lacks counts as not met.",
         min_length=1,
     )
-    min_questions: int = Field(20, description="Fewest held-out questions on which a decision may rest.", ge=1)
+    min_items: int = Field(20, description="Fewest items that a demand may rest on.", ge=1)

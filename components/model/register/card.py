@@ -40,7 +40,11 @@ def write_card(
     if training:
         header |= {"base_model_relation": "finetune", "tags": ["lora", "sft"]}
     if verdict:
-        header["model-index"] = [{"name": options.name, "results": [_result(verdict["evidence"])]}]
+        tasks: dict[str, list[dict[str, Any]]] = {}
+        for metric in verdict["evidence"]["metrics"]:
+            tasks.setdefault(metric["task"], []).append(metric)
+        results = [_result(task, metrics) for task, metrics in tasks.items()]
+        header["model-index"] = [{"name": options.name, "results": results}]
     return _TEMPLATES.get_template("card.md.j2").render(
         header=yaml.safe_dump(header, sort_keys=False, allow_unicode=True),
         options=options,
@@ -51,12 +55,12 @@ def write_card(
     )
 
 
-def _result(evidence: dict[str, Any]) -> dict[str, Any]:
+def _result(task: str, metrics: list[dict[str, Any]]) -> dict[str, Any]:
     return {
-        "task": {"type": "question-answering"},
-        "dataset": {"name": "held-out questions", "type": evidence["task"]},
+        "task": {"type": "text-generation"},
+        "dataset": {"name": task.replace("_", " "), "type": task},
         "metrics": [
             {"type": metric["name"], "value": metric["value"], "name": metric["name"].replace("_", " ")}
-            for metric in evidence["metrics"]
+            for metric in metrics
         ],
     }

@@ -4,15 +4,16 @@ from typing import Any
 
 import pytest
 
-from components.common.ledger import canonical
+from components.evaluation.evidence import Evidence, Metric
 from components.evaluation.gate.decide import run
 from components.evaluation.gate.judge import judge
 from components.evaluation.gate.options import Gate, Threshold
 
 
-def evidence(questions: int = 60, **fields: Any) -> dict[str, Any]:
-    metric = {"name": "exact_match", "value": 0.8, "interval": [0.7, 0.9], "gain": 0.5, "gain_interval": [0.3, 0.6]}
-    return {"questions": questions, "metrics": [{**metric, **fields}]}
+def evidence(items: int = 60, **fields: Any) -> Evidence:
+    metric = {"name": "exact_match", "task": "held_out", "value": 0.8, "interval": (0.7, 0.9)}
+    metric |= {"base_value": 0.3, "base_interval": (0.2, 0.4), "gain": 0.5, "gain_interval": (0.3, 0.6)}
+    return Evidence(0.95, [Metric(**{**metric, "n": items, **fields})])
 
 
 def demand(rule: str, value: float, certain: bool = False, metric: str = "exact_match") -> Gate:
@@ -43,10 +44,12 @@ def test_what_was_not_measured_is_not_met() -> None:
     assert "toxicity was not measured" in verdict.sentence
 
 
-def test_too_few_questions_decide_nothing() -> None:
-    verdict = judge(evidence(questions=5), demand("min", 0.5))
+def test_too_few_items_decide_nothing() -> None:
+    verdict = judge(evidence(items=5), demand("min", 0.5))
     assert verdict.decision == "hold"
-    assert verdict.sentence == "Held: 5 questions were asked, fewer than 20."
+    assert verdict.sentence == "Held: exact_match was measured on 5 items, fewer than 20."
+    least = [Threshold(metric="exact_match", rule="min", value=0.5, min_items=5)]
+    assert judge(evidence(items=5), Gate(thresholds=least)).decision == "release"
 
 
 def test_one_failing_demand_holds_and_only_it_is_blamed() -> None:
@@ -61,11 +64,11 @@ def test_one_failing_demand_holds_and_only_it_is_blamed() -> None:
 def test_the_step_returns_the_decision_and_records_why(tmp_path: Path, context) -> None:
     for name in ("evidence", "verdict"):
         (tmp_path / name).mkdir()
-    (tmp_path / "evidence" / "evidence.json").write_bytes(canonical(evidence()))
+    evidence().write(tmp_path / "evidence")
     options = demand("min", 0.99)
     outcome = run(tmp_path / "evidence", tmp_path / "verdict", options, context("evaluation/gate"))
     assert outcome.decision == "hold"
     verdict = json.loads((tmp_path / "verdict" / "verdict.json").read_text())
-    assert [finding["passed"] for finding in verdict["findings"]] == [True, False]
-    assert verdict["findings"][1]["interval"] == [0.7, 0.9]
+    assert [finding["passed"] for finding in verdict["findings"]] == [False]
+    assert verdict["findings"][0]["interval"] == [0.7, 0.9]
     assert verdict["sentence"] in outcome.report.html()

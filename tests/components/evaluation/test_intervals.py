@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
-from components.evaluation.benchmark.intervals import bootstrap, mcnemar, newcombe, wilson
+from components.evaluation.intervals import bootstrap, mcnemar, newcombe, wilson
 
 counts = st.integers(0, 200)
 

@@ -4,23 +4,25 @@ from pathlib import Path
 import pytest
 import yaml
 
-from components.common.ledger import canonical, file_digest
+from components.common.ledger import file_digest
+from components.evaluation.evidence import Evidence, Metric
 from components.evaluation.gate.decide import run as decide
 from components.evaluation.gate.options import Gate, Threshold
 from components.model.register.options import Register
 from components.model.register.record import run, run_base
 from components.model.versions import verify_version
 
-METRIC = {
-    "name": "exact_match",
-    "value": 0.9,
-    "interval": [0.8, 0.95],
-    "base_value": 0.1,
-    "base_interval": [0.0, 0.2],
-    "gain": 0.8,
-    "gain_interval": [0.6, 0.9],
-    "n": 60,
-}
+METRIC = Metric(
+    name="exact_match",
+    task="held_out",
+    n=60,
+    value=0.9,
+    interval=(0.8, 0.95),
+    base_value=0.1,
+    base_interval=(0.0, 0.2),
+    gain=0.8,
+    gain_interval=(0.6, 0.9),
+)
 
 
 @pytest.fixture
@@ -28,8 +30,7 @@ def verdict(tmp_path: Path, context) -> Path:
     evidence, verdict = tmp_path / "evidence", tmp_path / "verdict"
     evidence.mkdir()
     verdict.mkdir()
-    found = {"task": "held_out", "questions": 60, "confidence": 0.95, "metrics": [METRIC]}
-    (evidence / "evidence.json").write_bytes(canonical(found))
+    Evidence(0.95, [METRIC]).write(evidence)
     options = Gate(thresholds=[Threshold(metric="exact_match", rule="min", value=0.5)])
     decide(evidence=evidence, verdict=verdict, options=options, context=context("evaluation/gate"))
     return verdict
@@ -85,7 +86,7 @@ def test_the_card_says_what_happened(candidate: Path, dataset: Path, verdict: Pa
     assert (fields["license"], fields["base_model"], fields["language"]) == ("mit", "Tiny-Llama", ["en", "ko"])
     [result] = fields["model-index"][0]["results"]
     assert result["metrics"] == [{"type": "exact_match", "value": 0.9, "name": "exact match"}]
-    assert "| exact_match | 0.100 | 0.900 | 0.800 – 0.950 |" in text
+    assert "| exact_match | 60 | 0.100 | 0.900 | 0.800 – 0.950 |" in text
     assert "4 question and answer pairs" in text
     assert str(tmp_path) not in text
 

@@ -1,7 +1,7 @@
-"""Confidence intervals and paired comparison of per-question scores."""
+"""Confidence intervals and paired comparison of per-item scores."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from statistics import NormalDist
 
 import numpy as np
@@ -20,12 +20,26 @@ def wilson(successes: int, trials: int, confidence: float) -> Interval:
     return max(0.0, middle - half), min(1.0, middle + half)
 
 
-def bootstrap(scores: Sequence[float], confidence: float, resamples: int, seed: int) -> Interval:
-    """Percentile bootstrap interval of a mean; of a mean difference when the scores are paired differences."""
+def bootstrap(
+    scores: Sequence[float] | np.ndarray,
+    confidence: float,
+    resamples: int,
+    seed: int,
+    statistic: Callable[[np.ndarray], float] = np.mean,
+) -> Interval:
+    """Percentile bootstrap interval; that of a mean difference when the scores are paired differences.
+
+    Args:
+        scores: One score an item, or one row an item.
+        confidence: Level of the interval.
+        resamples: How often as many items are drawn, with replacement.
+        seed: Seed of the draws.
+        statistic: What is computed of the drawn scores or rows.
+    """
     values = np.asarray(scores, float)
     generator = np.random.default_rng(seed)
-    means = np.array([generator.choice(values, len(values)).mean() for _ in range(resamples)])
-    low, high = np.quantile(means, [(1 - confidence) / 2, (1 + confidence) / 2])
+    drawn = [statistic(generator.choice(values, len(values))) for _ in range(resamples)]
+    low, high = np.quantile(drawn, [(1 - confidence) / 2, (1 + confidence) / 2])
     return float(low), float(high)
 
 
