@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from components.evaluation.benchmark.answers import exact_match, normalize, token_f1
+from components.evaluation.benchmark.metrics.answers import exact_match, normalize, token_f1
 
 
 @given(st.text(st.characters(min_codepoint=0xAC00, max_codepoint=0xD7A3)))

@@ -1,0 +1,5 @@
+"""Runs programs that a model wrote where they can do no harm, or not at all."""
+
+from components.evaluation.benchmark.sandbox.run import Limits, Verdict, ensure_confined, run_program
+
+__all__ = ["Limits", "Verdict", "ensure_confined", "run_program"]
