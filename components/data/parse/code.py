@@ -98,7 +98,7 @@ def find_symbols(text: str, language: str) -> tuple[Symbol, ...]:
     data = text.encode()
     lines = data.split(b"\n")
     taken: list[tuple[int, int, str, str]] = []
-    for node, outer in _symbols(_parser(language).parse(data).root_node):
+    for node, outer in _symbols(parser_of(language).parse(data).root_node):
         first = outer.start_point[0]
         while (before := outer.prev_sibling) is not None and "comment" in before.type and _touch(before, first):
             outer, first = before, before.start_point[0]
@@ -116,7 +116,8 @@ def find_symbols(text: str, language: str) -> tuple[Symbol, ...]:
 
 
 @cache
-def _parser(language: str) -> Parser:
+def parser_of(language: str) -> Parser:
+    """The parser of a language of `GRAMMARS`."""
     module, function = GRAMMARS[language]
     return Parser(Language(getattr(import_module(module), function)()))
 
