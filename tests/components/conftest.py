@@ -118,7 +118,7 @@ def adapter(
     from components.model.tune.options import Tune
 
     path = tmp_path_factory.mktemp("adapter")
-    options = Tune(epochs=40, batch_size=4, learning_rate=1e-2, threads=1)
+    options = Tune(epochs=40, memorise=True, batch_size=4, learning_rate=1e-2, threads=1)
     run(base=base, pairs=facts, adapter=path, options=options, context=context("model/tune"))
     return path
 

@@ -14,7 +14,7 @@ from components.common.report import Report
 from components.common.step import Context, Outcome
 from components.model.gguf import write_gguf
 from components.model.merge.options import Merge
-from components.model.tune.adapt import PRECISIONS
+from components.model.tune.method import PRECISIONS
 from components.model.versions import ADAPTER, BASE, TRAINING, read_json
 
 

@@ -1,31 +1,83 @@
-"""Options of model/tune."""
+"""Options of model/tune, in parts that other trainings share."""
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from components.common.options import Options
 
+EPOCHS_BEFORE_MEMORISING = 3
+"""Passes after which training mostly adds copies of the training set to the model (Muennighoff et al., "Scaling
+Data-Constrained Language Models", 2023: repeats beyond four epochs are worth little)."""
 
-class Tune(Options):
-    """How the low-rank adapter is trained."""
 
-    epochs: int = Field(10, description="Passes over the pairs.", ge=1)
+class Method(Options):
+    """Which weights learn, and how those that do not are held."""
+
+    method: Literal["full", "lora", "dora", "rslora", "qlora"] = Field(
+        "lora",
+        description="What learns: every weight (`full`), or a low-rank adapter on every linear layer: LoRA; DoRA, "
+        "which learns magnitudes apart from directions; rsLoRA, scaled for high ranks; QLoRA, on a quantized base.",
+    )
+    quantization: Literal["nf4", "int8"] = Field(
+        "nf4", description="How `qlora` holds the base: 4-bit NormalFloat with quantized constants, or 8-bit."
+    )
+    rank: int = Field(16, description="Rank of the adapter's matrices, on every linear layer.", ge=1)
+    alpha: int = Field(
+        32,
+        description="Scale of the adapter: its product is multiplied by alpha / rank (`rslora`: alpha / √rank).",
+        ge=1,
+    )
+    dropout: float = Field(0.0, description="Share of the adapter's inputs dropped in training.", ge=0, lt=1)
+    precision: Literal["bf16", "fp32"] = Field(
+        "bf16", description="Precision of weights that do not learn; those that do are kept in 32 bits."
+    )
+
+
+class Loop(Options):
+    """How the steps go, whatever they minimise."""
+
     learning_rate: float = Field(2e-3, description="Peak learning rate.", gt=0)
     schedule: Literal["cosine", "linear", "constant"] = Field("cosine", description="Decay after the warm-up.")
     warmup: float = Field(0.05, description="Share of the steps over which the learning rate rises.", ge=0, lt=1)
-    batch_size: int = Field(8, description="Pairs per optimizer step.", ge=1)
-    max_length: int = Field(
-        256, description="Longest pair in tokens, chat template included; longer ones are left out and counted.", ge=16
+    batch_size: int = Field(8, description="Pairs computed at a time, on each device.", ge=1)
+    accumulation: int = Field(
+        1, description="Batches whose gradients are summed before a step; a step sees batch_size × accumulation.", ge=1
     )
-    rank: int = Field(16, description="Rank of the adapter's matrices, on every linear layer.", ge=1)
-    alpha: int = Field(32, description="Scale of the adapter: its product is multiplied by alpha / rank.", ge=1)
-    dropout: float = Field(0.0, description="Share of the adapter's inputs dropped in training.", ge=0, lt=1)
-    precision: Literal["bf16", "fp32"] = Field("bf16", description="Precision of the frozen base weights.")
-    seed: int = Field(17, description="Seed of the adapter's initial weights and of the order of the pairs.", ge=0)
+    max_gradient_norm: float = Field(1.0, description="Length that gradients are cut to; 0: none are.", ge=0)
+    gradient_checkpointing: bool = Field(
+        False, description="Compute activations twice and keep few of them: less memory, about a third more time."
+    )
+    mixed_precision: Literal["none", "bf16", "fp16"] = Field(
+        "none", description="Precision that layers compute in whose weights are held in another; fp16 needs a GPU."
+    )
+    seed: int = Field(17, description="Seed of initial weights, dropout and the order of the pairs.", ge=0)
     threads: int = Field(
         0,
         description="CPU threads; 0 uses all. The same number gives the same bytes, another one the same quality.",
         ge=0,
     )
     experiment: str = Field("headrace", description="MLflow experiment that records the run.", min_length=1)
+
+
+class Tune(Method, Loop):
+    """How a model is tuned."""
+
+    epochs: int = Field(3, description="Passes over the pairs; more than three need `memorise`.", ge=1)
+    memorise: bool = Field(
+        False,
+        description="Allow more than three epochs: the pairs are facts to be known by heart, and being able to recite "
+        "the training set is the aim.",
+    )
+    max_length: int = Field(
+        256, description="Longest pair in tokens, chat template included; longer ones are left out and counted.", ge=16
+    )
+
+    @model_validator(mode="after")
+    def _memorises_on_purpose(self) -> Self:
+        if self.epochs > EPOCHS_BEFORE_MEMORISING and not self.memorise:
+            raise ValueError(
+                f"epochs is {self.epochs}: more than {EPOCHS_BEFORE_MEMORISING} make a model recite its training set; "
+                f"set epochs to {EPOCHS_BEFORE_MEMORISING} at most, or memorise to true if that is the aim"
+            )
+        return self

@@ -51,7 +51,7 @@ def test_tuning_smollm2_teaches_facts_that_hold_in_another_wording(
     questions = write_dialogues(tmp_path / "questions", held_out)
 
     fetch(base=base, options=Fetch(), context=context("model/fetch"))
-    tune(base, pairs, adapter, Tune(epochs=12, batch_size=4), context("model/tune"))
+    tune(base, pairs, adapter, Tune(epochs=12, memorise=True, batch_size=4), context("model/tune"))
     merge(base, adapter, candidate, Merge(), context("model/merge"))
     options = Benchmark(max_new_tokens=16)
     benchmark(base, candidate, questions, evidence, options, context("evaluation/benchmark"))

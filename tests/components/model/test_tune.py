@@ -2,6 +2,7 @@ import json
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 from components.common.errors import HeadraceError
 from components.common.ledger import artifact_files
@@ -99,7 +100,7 @@ def test_a_loss_that_is_no_number_stops_the_run_and_marks_it_failed(
 ) -> None:
     from mlflow import MlflowClient
 
-    options = Tune(epochs=5, batch_size=2, learning_rate=1e30, experiment="diverging", threads=1)
+    options = Tune(epochs=5, memorise=True, batch_size=2, learning_rate=1e30, experiment="diverging", threads=1)
     with pytest.raises(HeadraceError, match="lower learning_rate"):
         run(base=base, pairs=facts, adapter=tmp_path, options=options, context=context("model/tune"))
     client = MlflowClient(context("model/tune").environment.tracking)
@@ -122,3 +123,43 @@ def test_the_run_is_in_mlflow_with_every_loss(adapter: Path, base: Path, facts: 
     )
     assert tracked.info.status == "FINISHED"
     assert {"headrace.base", "headrace.pairs", "headrace.code"} <= tracked.data.tags.keys()
+
+
+@pytest.mark.parametrize(
+    "chosen",
+    [
+        {"method": "dora"},
+        {"method": "rslora"},
+        {"method": "qlora", "quantization": "nf4"},
+        {"method": "qlora", "quantization": "int8"},
+        {"method": "full", "learning_rate": 1e-3},
+        {"method": "lora", "gradient_checkpointing": True, "accumulation": 2, "mixed_precision": "bf16"},
+    ],
+    ids=lambda chosen: "-".join(map(str, chosen.values())),
+)
+def test_every_method_learns_the_facts(base: Path, facts: Path, tmp_path: Path, context, chosen: dict) -> None:
+    options = Tune.model_validate(
+        {"epochs": 12, "memorise": True, "batch_size": 2, "learning_rate": 1e-2, "threads": 1, **chosen}
+    )
+    outcome = run(base=base, pairs=facts, adapter=tmp_path, options=options, context=context("model/tune"))
+    training = json.loads((tmp_path / "training.json").read_text())
+    assert training["final_loss"] < training["losses"][0] / 3
+    assert training["steps"] == 12 * 2 // options.accumulation == outcome.metrics["steps"]
+    if options.method == "full":
+        assert training["weights"]["trained"] == training["weights"]["all"]
+        assert (tmp_path / "model.safetensors").is_file()
+        assert json.loads((tmp_path / "config.json").read_text())["dtype"] == "float32"
+    else:
+        described = json.loads((tmp_path / "adapter_config.json").read_text())
+        assert (described["use_dora"], described["use_rslora"]) == (
+            options.method == "dora",
+            options.method == "rslora",
+        )
+        assert training["weights"]["trained"] < training["weights"]["all"]
+    assert ("bitsandbytes" in training["versions"]) == (options.method == "qlora")
+
+
+def test_more_than_three_epochs_are_asked_for_by_name() -> None:
+    with pytest.raises(ValidationError, match="set epochs to 3 at most, or memorise to true"):
+        Tune(epochs=4)
+    assert Tune(epochs=4, memorise=True).epochs == 4
