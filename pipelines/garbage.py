@@ -42,6 +42,7 @@ class Kind(StrEnum):
     ENCRYPTED = "encrypted model"
     BASE = "converted base model"
     TRIAL = "training of a probe"
+    CHECKPOINT = "checkpoint"
     CACHE = "cache entry"
     ARTIFACT = "artifact"
     RUN = "run"
@@ -230,6 +231,8 @@ def judge(item: Item, needed: Needs, served: Needs, window_start: datetime) -> V
         return Verdict(item, Fate.GO, f"a run converts it again when it needs it; since {day}")
     if item.kind == Kind.TRIAL:
         return Verdict(item, Fate.GO, f"a probe trains and measures again when it needs it; since {day}")
+    if item.kind == Kind.CHECKPOINT:
+        return Verdict(item, Fate.GO, f"its training was interrupted and not taken up again; since {day}")
     return Verdict(item, Fate.GO, f"nothing needs it; since {day}")
 
 

@@ -42,6 +42,12 @@ _NAMING = ("ingest", "parse", "mask", "erase", "certify")
 """Steps that name people, or tell by their names whom not to let in."""
 _INTERRUPTIBLE = ("tune", "benchmark", "probe")
 """Steps that run in the pool for experiments, which may be spot nodes."""
+_RESUMING = ("tune", "probe")
+"""Steps whose next attempt goes on where the last one was interrupted."""
+_PREEMPTIONS = 6
+"""How often such a step may lose its node: a spot node lasts a day at most, and seldom less than four hours."""
+_FAULTS = 2
+"""How often any other step is tried again: a fault of network or node passes, one of the step itself does not."""
 SIZED = {
     **{name: name for name in Sizes.model_fields},
     **dict.fromkeys(("sign-shard", "bucket-shard", "cluster-shard", "keep-shard"), "deduplicate"),
@@ -108,7 +114,8 @@ def _enlarge(task: PipelineTask, name: str, parts: Mapping[str, Any]) -> None:
 
 
 def _secure(task: PipelineTask, name: str) -> None:
-    task.set_retry(num_retries=2, backoff_duration="30s", backoff_factor=4.0, backoff_max_duration="600s")
+    retries = _PREEMPTIONS if name in _RESUMING else _FAULTS
+    task.set_retry(num_retries=retries, backoff_duration="30s", backoff_factor=4.0, backoff_max_duration="600s")
     kubernetes.set_security_context(task, run_as_non_root=True)
     kubernetes.set_timeout(task, _HOURS.get(name, 2) * 3600)
     kubernetes.use_secret_as_volume(task, KEYSET, f"{KEYS_FOLDER}/{Path(ENCRYPTION).parent}", optional=True)

@@ -34,6 +34,19 @@ class Interrupted(HeadraceError):
     exit_code = 130
 
 
+class Preempted(HeadraceError, SystemExit):
+    """This process was asked to end before its work was done, and kept what there is; the same work goes on from there.
+
+    Nobody need catch it: it ends the process with its exit code (EX_TEMPFAIL of sysexits.h), after which to try again.
+    """
+
+    exit_code = 75
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.code = self.exit_code
+
+
 class GateHold(HeadraceError):
     """A gate said no. The run itself was in order."""
 

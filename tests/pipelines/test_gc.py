@@ -371,15 +371,21 @@ def test_encrypted_versions_and_conversions_follow(shop: Shop) -> None:
     assert going == {old, f"encrypted/{old}", f"base-models/{'0' * 64}"}
 
 
-def test_what_probes_measured_goes_when_it_is_old(shop: Shop) -> None:
-    trial = f"probes/{'0' * 64}.json"
-    shop.store.write(trial, b"{}")
-    assert shop.fates(now=datetime.now(UTC))[trial][0] == Fate.KEEP
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        (f"probes/{'0' * 64}.json", Kind.TRIAL),
+        (f"checkpoints/{'0' * 64}/00000050/optimizer.pt", Kind.CHECKPOINT),
+    ],
+)
+def test_what_a_training_left_goes_when_it_is_old(shop: Shop, name: str, kind: Kind) -> None:
+    shop.store.write(name, b"{}")
+    assert shop.fates(now=datetime.now(UTC))[name][0] == Fate.KEEP
     sweep = shop.sweep()
     plan = sweep.plan()
-    assert [(one.item.name, one.item.kind) for one in plan.going] == [(trial, Kind.TRIAL)]
+    assert [(one.item.name, one.item.kind) for one in plan.going] == [(name, kind)]
     assert sweep.remove(plan) == []
-    assert not shop.store.exists(trial)
+    assert not shop.store.exists(name)
 
 
 # ---- on a cluster

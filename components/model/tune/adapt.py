@@ -1,8 +1,12 @@
 """Tune a model on question and answer pairs: supervised fine-tuning with trl and peft."""
 
 import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import torch
 from datasets import Dataset
@@ -14,21 +18,30 @@ from trl import SFTConfig, SFTTrainer
 
 from components.common.code import code_digest
 from components.common.errors import HeadraceError
-from components.common.ledger import canonical, entry_of, sha256
+from components.common.ledger import canonical, entry_of
+from components.common.merkle import merkle_root
+from components.common.sealed_store import store_of
 from components.common.step import Context, Outcome
-from components.model.tracking import track
+from components.model.tracking import Log, track
+from components.model.tune import ranks
+from components.model.tune.checkpoints import Checkpoints, name_training
+from components.model.tune.faults import check_model, refuse_impossible
 from components.model.tune.loop import arguments, fit, settle
 from components.model.tune.method import prepare, save, trained_weights
 from components.model.tune.options import Method, Tune
+from components.model.tune.order import Epochs
 from components.model.tune.pairs import Pairs, read_pairs
 from components.model.tune.report import write_report
+from components.model.tune.validation import draw
 from components.model.versions import BASE, TRAINING, read_json
 
 LIBRARIES = ("torch", "transformers", "peft", "trl")
 
 
 def run(base: Path, pairs: Path, adapter: Path, options: Tune, context: Context) -> Outcome:
-    """Tune a model.
+    """Tune a model, from where an earlier attempt was interrupted if there was one.
+
+    Called in every process of a distributed training; the first one writes.
 
     Args:
         base: Model directory.
@@ -36,48 +49,72 @@ def run(base: Path, pairs: Path, adapter: Path, options: Tune, context: Context)
         adapter: The adapter as peft saves it, or whole weights where all of them learn; with `training.json`.
         options: How to train.
         context: The run.
+
+    Raises:
+        Preempted: The process was asked to end; the same call goes on from there.
+        HeadraceError: The input or the options are at fault, the loss is no number, or memory is full.
     """
+    refuse_impossible(options)
     settle(options)
     name = read_json(base / BASE)["name"]
     tokenizer = AutoTokenizer.from_pretrained(base)
+    check_model(base, name, tokenizer, options.max_length)
     read = read_pairs(pairs, tokenizer, options.max_length)
     if not read.rows:
         raise HeadraceError(f"none of the {read.documents} pairs can be trained on ({_counts(read.dropped)})")
+    validated = draw(read.records, options.validation, options.validation_records)
 
     settings = {**options.model_dump(mode="json"), "base": name, "pairs": len(read.rows)}
     tags = {"base": entry_of(base), "pairs": entry_of(pairs), "code": code_digest()}
-    label = sha256(canonical({**settings, **tags}))[:12]
+    training = name_training(context.stage, {"base": base, "pairs": pairs}, options, libraries(options))
+    label = f"tune-{training[:12]}"
+    checkpoints = Checkpoints(store_of(context.environment), training, options.keep_checkpoints)
     with (
         tempfile.TemporaryDirectory() as scratch,
-        track(context.environment, options.experiment, f"tune-{label}", settings, tags) as log,
+        track(context.environment, options.experiment, label, settings, tags)
+        if ranks.rank() == 0
+        else _untracked() as log,
     ):
-        trainer = _trainer(base, tokenizer, read, options, Path(scratch))
-        fitted = fit(trainer, context, log)
-    save(trainer.model, name, adapter)
+        trainer, epochs = _trainer(base, tokenizer, read, validated, options, Path(scratch))
+        fitted = fit(trainer, options, epochs, checkpoints, context, log)
     learns, weights = trained_weights(trainer.model)
-    training = {
+    trained = {
         "base": name,
         "options": options.model_dump(mode="json"),
         "pairs": len(read.rows),
         "longest_pair": read.longest,
         "weights": {"trained": learns, "all": weights},
-        "steps": len(fitted.losses),
+        "steps": fitted.kept_step,
         "final_loss": fitted.final_loss,
         "losses": fitted.losses,
+        "stopped": fitted.stopped,
+        "epochs": [asdict(seen) for seen in fitted.seen],
+        "validation": {
+            "records": len(validated),
+            "merkle_root": merkle_root(validated),
+            "losses": fitted.validation,
+        },
         "threads": torch.get_num_threads(),
         "versions": {library: version(library) for library in libraries(options)},
     }
-    (adapter / TRAINING).write_bytes(canonical(training))
+    if ranks.rank() == 0:
+        save(trainer.model, name, adapter)
+        (adapter / TRAINING).write_bytes(canonical(trained))
+    checkpoints.forget()
+    metrics = {
+        "steps": fitted.kept_step,
+        "final_loss": fitted.final_loss,
+        "seconds_per_step": round(fitted.seconds_per_step, 3),
+        "resumed_at_step": fitted.resumed_at,
+    }
+    if fitted.validation:
+        metrics["validation_loss"] = min(loss for _, loss in fitted.validation)
     return Outcome(
         counts_in=read.documents,
         counts_out=len(read.rows),
         dropped=read.dropped,
-        metrics={
-            "steps": len(fitted.losses),
-            "final_loss": fitted.final_loss,
-            "seconds_per_step": round(fitted.seconds_per_step, 3),
-        },
-        report=write_report(training, read.dropped, f"{options.experiment}/tune-{label}"),
+        metrics=metrics,
+        report=write_report(trained, fitted, read.dropped, f"{options.experiment}/{label}"),
     )
 
 
@@ -114,20 +151,42 @@ class CompletionTrainer(SFTTrainer):
 
 
 def _trainer(
-    base: Path, tokenizer: PreTrainedTokenizerBase, pairs: Pairs, options: Tune, scratch: Path
-) -> CompletionTrainer:
-    return CompletionTrainer(
+    base: Path,
+    tokenizer: PreTrainedTokenizerBase,
+    pairs: Pairs,
+    validated: set[str],
+    options: Tune,
+    scratch: Path,
+) -> tuple[CompletionTrainer, Epochs]:
+    learned = [number for number, record in enumerate(pairs.records) if record not in validated]
+    held_out = [number for number, record in enumerate(pairs.records) if record in validated]
+    trainer = CompletionTrainer(
         model=prepare(base, options),
         processing_class=tokenizer,
-        train_dataset=Dataset.from_list(pairs.rows),
+        train_dataset=_dataset(pairs.rows, learned),
+        eval_dataset=_dataset(pairs.rows, held_out) if held_out else None,
         args=SFTConfig(
             **arguments(options, scratch),
             num_train_epochs=options.epochs,
             max_length=options.max_length,
             completion_only_loss=True,
-            train_sampling_strategy="group_by_length",  # what is padded is computed
         ),
     )
+    tokenised: Any = trainer.train_dataset
+    lengths = [len(tokens) for tokens in tokenised["input_ids"]]
+    records = [[pairs.records[number]] for number in learned]
+    # What is padded is computed.
+    return trainer, Epochs(lengths, records, "similar", options.batch_size * options.accumulation, options.seed)
+
+
+@contextmanager
+def _untracked() -> Iterator[Log]:
+    """What another process than the first measures is recorded there."""
+    yield lambda metrics, step: None
+
+
+def _dataset(rows: Sequence[dict[str, Any]], chosen: Sequence[int]) -> Dataset:
+    return Dataset.from_list([rows[number] for number in chosen])
 
 
 def _counts(dropped: dict[str, int]) -> str:

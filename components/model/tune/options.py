@@ -51,6 +51,24 @@ class Loop(Options):
     mixed_precision: Literal["none", "bf16", "fp16"] = Field(
         "none", description="Precision that layers compute in whose weights are held in another; fp16 needs a GPU."
     )
+    validation: float = Field(
+        0.05,
+        description="Share of the records that are not trained on but validated on, drawn by their ids; 0: none.",
+        ge=0,
+        lt=1,
+    )
+    validation_records: int = Field(32, description="Most records that are validated on.", ge=1)
+    validate_every: int = Field(0, description="Steps between validations; 0: once an epoch, at its end.", ge=0)
+    patience: int = Field(
+        2,
+        description="Validations in a row without a new lowest loss after which training stops. In the end the weights "
+        "with the lowest are kept. 0: it trains to the end and keeps the last.",
+        ge=0,
+    )
+    checkpoint_every: int = Field(
+        50, description="Steps between checkpoints; 0: only when the process is asked to end.", ge=0
+    )
+    keep_checkpoints: int = Field(2, description="Newest checkpoints that are kept, beside the best.", ge=1)
     seed: int = Field(17, description="Seed of initial weights, dropout and the order of the pairs.", ge=0)
     threads: int = Field(
         0,

@@ -24,12 +24,14 @@ class Pairs:
 
     Attributes:
         rows: Each with `prompt` and `completion`, lists of messages.
+        records: For each row the id of its document.
         documents: How many documents they were read from.
         dropped: How many were left out, by reason.
         longest: Tokens of the longest pair.
     """
 
     rows: list[dict[str, Any]]
+    records: list[str]
     documents: int
     dropped: dict[str, int]
     longest: int
@@ -43,10 +45,10 @@ def read_pairs(path: Path, tokenizer: PreTrainedTokenizerBase, max_length: int) 
         tokenizer: Says how long a pair is.
         max_length: Most tokens of a pair, chat template included.
     """
-    rows, documents, longest = [], 0, 0
+    rows, records, documents, longest = [], [], 0, 0
     dropped = dict.fromkeys((str(reason) for reason in LeftOut), 0)
-    for batch in read_batches(path, ["messages"]):
-        for messages in batch.column("messages").to_pylist():
+    for batch in read_batches(path, ["id", "messages"]):
+        for record, messages in zip(*(batch.column(name).to_pylist() for name in ("id", "messages")), strict=True):
             documents += 1
             if not is_answered(messages):
                 dropped[LeftOut.NO_ANSWER] += 1
@@ -57,7 +59,8 @@ def read_pairs(path: Path, tokenizer: PreTrainedTokenizerBase, max_length: int) 
                 continue
             longest = max(longest, tokens)
             rows.append({"prompt": messages[:-1], "completion": messages[-1:]})
-    return Pairs(rows, documents, {reason: count for reason, count in dropped.items() if count}, longest)
+            records.append(record)
+    return Pairs(rows, records, documents, {reason: count for reason, count in dropped.items() if count}, longest)
 
 
 def is_answered(messages: Sequence[dict[str, str]]) -> bool:

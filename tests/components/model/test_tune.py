@@ -1,10 +1,11 @@
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
 
-from components.common.errors import HeadraceError
+from components.common.errors import HeadraceError, UsageError
 from components.common.ledger import artifact_files
 from components.model.tune.adapt import run
 from components.model.tune.options import Tune
@@ -101,7 +102,7 @@ def test_a_loss_that_is_no_number_stops_the_run_and_marks_it_failed(
     from mlflow import MlflowClient
 
     options = Tune(epochs=5, memorise=True, batch_size=2, learning_rate=1e30, experiment="diverging", threads=1)
-    with pytest.raises(HeadraceError, match="lower learning_rate"):
+    with pytest.raises(HeadraceError, match=r"the records [0-9a-f]{12}.* lower learning_rate.* checkpoint is kept"):
         run(base=base, pairs=facts, adapter=tmp_path, options=options, context=context("model/tune"))
     client = MlflowClient(context("model/tune").environment.tracking)
     experiment = client.get_experiment_by_name("diverging")
@@ -163,3 +164,71 @@ def test_more_than_three_epochs_are_asked_for_by_name() -> None:
     with pytest.raises(ValidationError, match="set epochs to 3 at most, or memorise to true"):
         Tune(epochs=4)
     assert Tune(epochs=4, memorise=True).epochs == 4
+
+
+def copy_of(base: Path, to: Path, **settings: object) -> Path:
+    """The base model with other settings of its tokenizer; None removes one."""
+    shutil.copytree(base, to)
+    changed = {**json.loads((to / "tokenizer_config.json").read_text()), **settings}
+    if "chat_template" in settings:
+        (to / "chat_template.jinja").unlink()
+    kept = {name: value for name, value in changed.items() if value is not None}
+    (to / "tokenizer_config.json").write_text(json.dumps(kept))
+    return to
+
+
+def test_what_cannot_be_trained_is_refused_with_the_fix(base: Path, facts: Path, tmp_path: Path, context) -> None:
+    here = context("model/tune")
+    with pytest.raises(HeadraceError, match=r"no chat template.*chat_template.jinja"):
+        run(copy_of(base, tmp_path / "bare", chat_template=None), facts, tmp_path, Tune(), here)
+    with pytest.raises(HeadraceError, match=r"no end-of-sequence token.*eos_token"):
+        run(copy_of(base, tmp_path / "endless", eos_token=None), facts, tmp_path, Tune(), here)
+    with pytest.raises(UsageError, match="max_length is 4,096, and Tiny-Llama has a context of 256 tokens; set max_le"):
+        run(base, facts, tmp_path, Tune(max_length=4096), here)
+    with pytest.raises(UsageError, match=r"fp16, which needs a GPU.*set it to bf16 or none"):
+        run(base, facts, tmp_path, Tune(mixed_precision="fp16"), here)
+
+
+def test_without_a_pad_token_the_end_of_an_answer_is_still_learned(
+    base: Path, facts: Path, tmp_path: Path, context
+) -> None:
+    from transformers import AutoTokenizer
+
+    from components.model.tune.adapt import CompletionTrainer
+
+    unpadded = copy_of(base, tmp_path / "unpadded", pad_token=None, unk_token=None)
+    assert AutoTokenizer.from_pretrained(unpadded).pad_token is None
+    scored = set()
+
+    def look(trainer: CompletionTrainer, model: object, inputs: dict, *args: object, **named: object) -> object:
+        scored.update(inputs["labels"][inputs["labels"] != -100].tolist())
+        return compute(trainer, model, inputs, *args, **named)
+
+    compute = CompletionTrainer.compute_loss
+    (tmp_path / "adapter").mkdir()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(CompletionTrainer, "compute_loss", look)
+        run(unpadded, facts, tmp_path / "adapter", Tune(epochs=1, batch_size=4, threads=1), context("model/tune"))
+    assert AutoTokenizer.from_pretrained(base).eos_token_id in scored
+
+
+def test_full_memory_says_which_setting_to_change(base: Path, facts: Path, tmp_path: Path, context) -> None:
+    import torch
+
+    from components.model.tune.adapt import CompletionTrainer
+    from components.model.tune.faults import out_of_memory
+
+    def swallow(*_: object, **__: object) -> torch.Tensor:
+        return torch.empty(1 << 60)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(CompletionTrainer, "compute_loss", swallow)
+        with pytest.raises(
+            HeadraceError,
+            match=r"out of memory in step 1, with method lora, .* batch_size 8, .*; set batch_size to 4 and accum.* 2",
+        ):
+            run(base, facts, tmp_path, Tune(threads=1), context("model/tune"))
+    alone = {"batch_size": 1, "gradient_checkpointing": True}
+    assert "set gradient_checkpointing to true" in str(out_of_memory(Tune(batch_size=1), 1))
+    assert "set method to qlora" in str(out_of_memory(Tune.model_validate(alone), 1))
+    assert "lower max_length" in str(out_of_memory(Tune.model_validate({**alone, "method": "qlora"}), 1))
