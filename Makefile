@@ -23,7 +23,7 @@ lint: $(READY)
 	$(BIN)/mypy
 
 # Programs that some tests drive and that no Python package brings; tests that miss one are skipped and say so.
-TOOLS := buildah ca-certificates docker-registry etcd-server mmdebstrap openssl prometheus skopeo xz-utils
+TOOLS := buildah ca-certificates chromium docker-registry etcd-server mmdebstrap openssl prometheus skopeo xz-utils
 tools:
 	@command -v apt-get > /dev/null && [ "$$(id -u)" = 0 ] || { echo "install these with your package manager: $(TOOLS)"; exit 2; }
 	apt-get update -qq

@@ -6,6 +6,7 @@ from components.data.curate.component import curate
 from components.data.decontaminate.component import decontaminate_pairs
 from components.evaluation.benchmark.component import benchmark
 from components.evaluation.gate.component import gate
+from components.evaluation.incumbent.component import compare_incumbent, incumbent
 from components.model.fetch.component import fetch
 from components.model.merge.component import merge
 from components.model.register.component import register
@@ -51,7 +52,21 @@ def tune_and_publish(
         options=parts["benchmark"],
         environment=here,
     )
-    gated = gate(evidence=measured.outputs["evidence"], options=parts["gate"], environment=here)
+    serves = incumbent(benchmark=measured.outputs["evidence"], options=parts["incumbent"], environment=environment)
+    serves.set_caching_options(False)
+    compared = compare_incumbent(
+        questions=questions.outputs["questions"],
+        benchmark=measured.outputs["evidence"],
+        version=serves.outputs["Output"],
+        options=parts["incumbent"],
+        environment=here,
+    )
+    gated = gate(
+        benchmark=measured.outputs["evidence"],
+        serving=compared.outputs["serving"],
+        options=parts["gate"],
+        environment=here,
+    )
     with dsl.If(gated.outputs["Output"] == "release", name="release"):
         registered = register(
             candidate=candidate,

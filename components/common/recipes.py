@@ -31,6 +31,7 @@ from components.data.screen.options import Screen
 from components.data.sources import Confidentiality, Source, declare, load_sources
 from components.evaluation.benchmark.options import Benchmark
 from components.evaluation.gate.options import Gate
+from components.evaluation.incumbent.options import Incumbent
 from components.model.fetch.options import Fetch
 from components.model.merge.options import Merge
 from components.model.register.options import Register
@@ -76,6 +77,7 @@ class Evaluation(Options):
     """What is measured, and what a release needs."""
 
     benchmark: Benchmark = Field(default=Benchmark(), description="Base against candidate.")
+    incumbent: Incumbent = Field(default=Incumbent(), description="What serves now against candidate.")
     gate: Gate = Field(default=Gate(), description="Release or hold.")
 
 
@@ -180,13 +182,17 @@ def parts(recipe: Recipe) -> dict[str, dict[str, Any]]:
     """Split a recipe into the options of each step, so that a change redoes only the steps it concerns.
 
     What an area says of several steps, each of them has in its own options already. A probe also curates, trains and
-    asks, as a release does.
+    asks, as a release does, and what serves is asked as the benchmark asks.
     """
     whole = recipe.parameter()
     areas = ("data", "model", "evaluation", "release")
     steps = ((name, options) for area in areas for name, options in whole[area].items())
     split = {name: options for name, options in steps if isinstance(options, dict)}
-    return {**split, "probe": {**whole["probe"], **{name: split[name] for name in ("curate", "tune", "benchmark")}}}
+    handed = {
+        "probe": {**whole["probe"], **{name: split[name] for name in ("curate", "tune", "benchmark")}},
+        "incumbent": {**split["incumbent"], "benchmark": split["benchmark"]},
+    }
+    return {**split, **handed}
 
 
 def _recipe_file(recipe: str | Path) -> Path:

@@ -26,10 +26,9 @@ from components.common.errors import HeadraceError
 from components.common.ledger import canonical
 from components.common.options import describe_validation
 from components.evaluation.intervals import bootstrap, mcnemar, newcombe, wilson
-from components.model.versions import read_json
+from components.model.versions import SCORES, read_json
 
 EVIDENCE = "evidence.json"
-SCORES = "scores.json"
 SAMPLES = "samples.jsonl"
 
 CANDIDATE, BASE = "candidate", "base"
@@ -105,11 +104,15 @@ class Metric(BaseModel):
     lost: int | None = None
     p_value: float | None = None
 
-    def row(self) -> dict[str, str]:
-        """Return the metric as a row of a report's table."""
+    def row(self, base: str = BASE) -> dict[str, str]:
+        """Return the metric as a row of a report's table.
+
+        Args:
+            base: What to call the model that the candidate is compared with.
+        """
         return {
             "metric": self.name.replace("_", " ") + f" ({self.unit})" * bool(self.unit),
-            "base": with_interval(self.base_value, self.base_interval),
+            base: with_interval(self.base_value, self.base_interval),
             "candidate": with_interval(self.value, self.interval),
             "gain": with_interval(self.gain, self.gain_interval),
         }

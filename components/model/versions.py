@@ -24,7 +24,13 @@ TRAINING = "training.json"
 
 CARD = "MODEL_CARD.md"
 EVALUATION = "evaluation.json"
+SCORES = "scores.json"
+"""The score of every item that the version was evaluated on, by arm and metric."""
+
 PROVENANCE = "provenance.json"
+
+REGISTERED = frozenset({CARD, EVALUATION, SCORES, PROVENANCE})
+"""What registration adds to a model."""
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ _TAGS = "serving.kserve.io/enable-tag-routing"
 
 def observe(manifest: Manifest, view: View) -> Rollout:
     """Read a rollout from an InferenceService and what is seen around it."""
-    stable, candidate = _stable(manifest), _candidate(manifest)
+    stable, candidate = stable_predictor(manifest), _candidate(manifest)
     return rollout_of(
         manifest,
         view,
@@ -51,10 +51,10 @@ def introduced(seen: Manifest | None, manifest: Manifest) -> Manifest:
         annotations = wanted["metadata"].setdefault("annotations", {})
         annotations |= {DEPLOYMENT_MODE: "Knative", _TAGS: "true"}
         return wanted
-    if _name(new) in (_name(_stable(seen)), _name(_candidate(seen))):
+    if _name(new) in (_name(stable_predictor(seen)), _name(_candidate(seen))):
         return seen
     wanted = edited(seen)
-    noted(wanted, stable=_json(_stable(seen)), introducing=_name(new), previous="", assignment="", returned="")
+    noted(wanted, stable=_json(stable_predictor(seen)), introducing=_name(new), previous="", assignment="", returned="")
     wanted["spec"]["predictor"] = {**new, _PERCENT: 0}
     return wanted
 
@@ -87,7 +87,7 @@ def promoted(seen: Manifest, candidate: str) -> Manifest:
     check_candidate(seen, candidate)
     _check_whole(seen)
     wanted = edited(seen)
-    noted(wanted, previous=_json(_stable(seen)), stable="", introducing="", returned="")
+    noted(wanted, previous=_json(stable_predictor(seen)), stable="", introducing="", returned="")
     del wanted["spec"]["predictor"][_PERCENT]
     return wanted
 
@@ -98,7 +98,7 @@ def recalled(seen: Manifest) -> Manifest:
     if _candidate(seen) or not previous:
         return seen
     wanted = edited(seen)
-    noted(wanted, stable=_json(_stable(seen)))
+    noted(wanted, stable=_json(stable_predictor(seen)))
     wanted["spec"]["predictor"] = {**previous, _PERCENT: 0}
     return wanted
 
@@ -113,7 +113,7 @@ def returned(seen: Manifest) -> Manifest:
         return seen
     _check_whole(seen)
     wanted = edited(seen)
-    noted(wanted, returned=_name(_stable(seen)), stable="", previous="", stray="")
+    noted(wanted, returned=_name(stable_predictor(seen)), stable="", previous="", stray="")
     del wanted["spec"]["predictor"][_PERCENT]
     return wanted
 
@@ -125,7 +125,7 @@ def restored(seen: Manifest, stray: str) -> Manifest:
     revision before the stable one.
     """
     wanted = edited(seen)
-    stable = _stable(seen)
+    stable = stable_predictor(seen)
     noted(wanted, previous=_json(stable), stray=stray, introducing="")
     wanted["spec"]["predictor"] = {**stable, _PERCENT: 0}
     return wanted
@@ -155,7 +155,7 @@ def _name(predictor: Manifest) -> str:
     return (predictor.get("annotations") or {}).get(REVISION, "")
 
 
-def _stable(seen: Manifest) -> dict[str, Any]:
+def stable_predictor(seen: Manifest) -> dict[str, Any]:
     """Return the stable predictor; without a percentage it is the manifest's, whatever an interruption left noted."""
     predictor, kept = seen["spec"]["predictor"], note(seen, STABLE)
     if kept and _PERCENT in predictor:
@@ -168,12 +168,12 @@ def _stable(seen: Manifest) -> dict[str, Any]:
 
 def _candidate(seen: Manifest) -> dict[str, Any]:
     predictor = seen["spec"]["predictor"]
-    return predictor if _name(_stable(seen)) != _name(predictor) else {}
+    return predictor if _name(stable_predictor(seen)) != _name(predictor) else {}
 
 
 def _previous(seen: Manifest) -> dict[str, Any]:
     previous = json.loads(note(seen, PREVIOUS) or "{}")
-    return {} if _name(previous) == _name(_stable(seen)) else previous
+    return {} if _name(previous) == _name(stable_predictor(seen)) else previous
 
 
 def _check_whole(seen: Manifest) -> None:

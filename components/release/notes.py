@@ -11,6 +11,7 @@ from typing import Any
 
 from kubernetes import client
 
+from components.common.environment import Serving
 from components.common.errors import HeadraceError
 from components.release.cluster import found
 from components.release.manifest import PREFIX, Manifest
@@ -162,6 +163,12 @@ class NotedServices:
                 raise
             return False
         return True
+
+
+def open_services(serving: Serving) -> InferenceServices | NotedServices:
+    """Connect to the services of an environment, each with its notes; nothing is sent yet."""
+    services = InferenceServices(serving)
+    return services if serving.mode == "plane" else NotedServices(services)
 
 
 def _map_name(service: str) -> str:

@@ -131,10 +131,8 @@ def connect(environment: Environment, service: str = "", deadline_seconds: float
     """
     # These modules build on this one.
     from components.release.cluster import Cluster
-    from components.release.notes import NotedServices
-    from components.release.services import InferenceServices
+    from components.release.notes import open_services
     from components.release.steps import Steps
 
-    services = InferenceServices(environment.serving)
-    noted = services if environment.serving.mode == "plane" else NotedServices(services)
-    return Steps(environment.serving, noted, Cluster(services.api), service, deadline_seconds)
+    services = open_services(environment.serving)
+    return Steps(environment.serving, services, Cluster(services.api), service, deadline_seconds)

@@ -35,6 +35,11 @@ def observe(manifest: Manifest, view: View) -> Rollout:
     )
 
 
+def stable_predictor(manifest: Manifest) -> dict[str, Any]:
+    """Return the stable predictor."""
+    return manifest["spec"]["predictor"]
+
+
 def introduced(seen: Manifest | None, manifest: Manifest) -> Manifest:
     """Add a manifest's predictor to a service as its candidate without traffic, or as its first revision.
 

@@ -283,7 +283,7 @@ def test_a_step_sees_no_more_of_the_environment_than_it_needs() -> None:
         and "componentInputParameter" in task["inputs"].get("parameters", {}).get("environment", {})
         and "workplace" not in str(task["inputs"]["parameters"]["environment"])
     }
-    assert whole == {"plan", "publish", "notify-hold"}
+    assert whole == {"plan", "incumbent", "publish", "notify-hold"}
 
 
 def test_what_kfp_runs_on_a_laptop_neither_waits_nor_tries_again() -> None:

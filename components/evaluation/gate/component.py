@@ -7,7 +7,8 @@ from components.common.step import step
 
 @step("model")
 def gate(
-    evidence: dsl.Input[dsl.Artifact],
+    benchmark: dsl.Input[dsl.Artifact],
+    serving: dsl.Input[dsl.Artifact],
     verdict: dsl.Output[dsl.Artifact],
     metrics: dsl.Output[dsl.Metrics],
     report: dsl.Output[dsl.HTML],
@@ -17,8 +18,9 @@ def gate(
     """Decide whether a candidate may be released.
 
     Args:
-        evidence: What the benchmark measured.
-        verdict: The decision with its reasons.
+        benchmark: Evidence of the benchmark.
+        serving: The candidate against the model that serves now.
+        verdict: The decision with its reasons, the evidence, and every item's score.
         metrics: How many demands failed.
         report: Every demand and how it came out.
         options: The `evaluation.gate` part of the recipe.

@@ -14,7 +14,18 @@ from components.data.card.version import MANIFEST
 from components.evaluation.gate.decide import VERDICT
 from components.model.register.card import write_card
 from components.model.register.options import Register
-from components.model.versions import ADAPTER, BASE, CARD, EVALUATION, PROVENANCE, TRAINING, Origins, read_json, seal
+from components.model.versions import (
+    ADAPTER,
+    BASE,
+    CARD,
+    EVALUATION,
+    PROVENANCE,
+    SCORES,
+    TRAINING,
+    Origins,
+    read_json,
+    seal,
+)
 
 
 def run(candidate: Path, dataset: Path, verdict: Path, model: Path, options: Register, context: Context) -> Outcome:
@@ -31,6 +42,8 @@ def run(candidate: Path, dataset: Path, verdict: Path, model: Path, options: Reg
     judged = read_json(verdict / VERDICT)
     training = read_json(candidate / ADAPTER / TRAINING)
     recipe = options.recipe or _shaped_by(options, training)
+    model.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(verdict / SCORES, model / SCORES)
     return _register(candidate, model, options, context, recipe, file_digest(dataset / MANIFEST), judged, training)
 
 

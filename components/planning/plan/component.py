@@ -32,6 +32,7 @@ def plan(
         ("merge", dict),
         ("register", dict),
         ("benchmark", dict),
+        ("incumbent", dict),
         ("gate", dict),
         ("publish", dict),
         ("progress", dict),

@@ -34,9 +34,9 @@ def split(recipe: Mapping[str, Any], environment: Mapping[str, Any]) -> tuple[An
     """Return each step's options by name, where it works, on which nodes and how large its pod is.
 
     The dataset's card also learns who answers for its sources, the registered model which recipe made it, and the
-    analysis which service was published. Steps that only make artifacts get the part of the environment that artifacts
-    depend on; pools and sizes stand beside it, because where a pod runs changes no result. Kubeflow reads sizes from
-    text. What is spread over pods gets options for each.
+    comparison and the analysis which service is published. Steps that only make artifacts get the part of the
+    environment that artifacts depend on; pools and sizes stand beside it, because where a pod runs changes no result.
+    Kubeflow reads sizes from text. What is spread over pods gets options for each.
     """
     checked = check_recipe(recipe, "recipe")
     place = Environment.model_validate(environment)
@@ -46,6 +46,7 @@ def split(recipe: Mapping[str, Any], environment: Mapping[str, Any]) -> tuple[An
         for source in steps["ingest"]["sources"]
     ]
     steps["register"]["recipe"] = checked.digest("data", "model", "evaluation")
+    steps["incumbent"]["service"] = checked.evaluation.incumbent.service or checked.release.publish.name
     steps["progress"]["service"] = checked.release.progress.service or checked.release.publish.name
     steps["workplace"] = place.workplace()
     for name in ("batch", "experiment"):

@@ -8,6 +8,7 @@ from components.common.ledger import file_digest
 from components.evaluation.evidence import Evidence, Metric
 from components.evaluation.gate.decide import run as decide
 from components.evaluation.gate.options import Gate, Threshold
+from components.evaluation.serving import Serving
 from components.model.register.options import Register
 from components.model.register.record import run, run_base
 from components.model.versions import verify_version
@@ -27,12 +28,13 @@ METRIC = Metric(
 
 @pytest.fixture
 def verdict(tmp_path: Path, context) -> Path:
-    evidence, verdict = tmp_path / "evidence", tmp_path / "verdict"
-    evidence.mkdir()
-    verdict.mkdir()
-    Evidence(0.95, [METRIC]).write(evidence)
+    evidence, serving, verdict = (tmp_path / name for name in ("evidence", "serving", "verdict"))
+    for folder in (evidence, serving, verdict):
+        folder.mkdir()
+    Evidence(0.95, [METRIC], {"candidate": {"exact_match": {"one": 1.0}}}).write(evidence)
+    Serving().write(serving)
     options = Gate(thresholds=[Threshold(metric="exact_match", rule="min", value=0.5)])
-    decide(evidence=evidence, verdict=verdict, options=options, context=context("evaluation/gate"))
+    decide(benchmark=evidence, serving=serving, verdict=verdict, options=options, context=context("evaluation/gate"))
     return verdict
 
 
@@ -57,6 +59,7 @@ def test_a_registered_model_is_a_version_in_the_store(
     assert outcome.copies == {"model": f"{surroundings.environment.store}/{version.key}"}
     assert version.origins.dataset == file_digest(dataset / "manifest.json")
     assert version.evaluation["decision"] == "release"
+    assert json.loads((model / "scores.json").read_text()) == {"candidate": {"exact_match": {"one": 1}}}
     again = run(candidate, dataset, verdict, tmp_path / "again", Register(name="tiny"), surroundings)
     assert again.head == outcome.head
 

@@ -1,0 +1,184 @@
+"""What serves is found, recognised by its content, and paired with the candidate item by item."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from components.common.documents import read_table
+from components.common.errors import HeadraceError
+from components.common.ledger import SIDECAR, canonical, check_input
+from components.common.step import Context
+from components.evaluation.benchmark.options import Benchmark
+from components.evaluation.evidence import Evidence, weigh
+from components.evaluation.incumbent import look
+from components.evaluation.incumbent.compare import run as compare
+from components.evaluation.incumbent.options import Comparing
+from components.evaluation.serving import Serving
+from components.model.register.options import Register
+from components.model.register.record import run as register
+from components.model.register.record import run_base as register_base
+from components.release import knative, standard
+from components.release.manifest import REVISION
+from components.release.notes import STABLE
+
+ASKING = Benchmark(max_new_tokens=16, batch_size=4, threads=1, resamples=200)
+
+
+@pytest.fixture
+def surroundings(tmp_path: Path, environment_at: Callable) -> Context:
+    return Context("evaluation/incumbent", environment_at(tmp_path))
+
+
+@pytest.fixture
+def items(facts: Path) -> list[str]:
+    return read_table(facts, ["id"]).column("id").to_pylist()
+
+
+@pytest.fixture
+def benchmark(tmp_path: Path, base: Path, candidate: Path, items: list[str]) -> Path:
+    """Evidence as a step leaves it: the candidate knows everything, the base nothing."""
+    scores = {"candidate": dict.fromkeys(items, 1.0), "base": dict.fromkeys(items, 0.0)}
+    metric = weigh("exact_match", scores["candidate"], scores["base"], ASKING, task="held_out")
+    folder = tmp_path / "benchmark"
+    folder.mkdir()
+    Evidence(0.95, [metric], {arm: {"exact_match": scores[arm]} for arm in scores}).write(folder)
+    made = {name: check_input(path) for name, path in (("candidate", candidate), ("base", base))}
+    (folder / SIDECAR).write_bytes(canonical({"inputs": made}))
+    return folder
+
+
+@pytest.fixture
+def dataset(tmp_path: Path) -> Path:
+    path = tmp_path / "dataset"
+    path.mkdir()
+    (path / "manifest.json").write_text('{"name": "packages"}')
+    return path
+
+
+@pytest.fixture
+def release(tmp_path: Path, dataset: Path, surroundings: Context) -> Callable[..., str]:
+    """Register a model with a verdict and scores; returns its version."""
+
+    def make(model: Path, scores: dict[str, float], compared_with: str = "none") -> str:
+        verdict = tmp_path / f"verdict-{len(list(tmp_path.iterdir()))}"
+        verdict.mkdir()
+        judged = {"decision": "release", "sentence": "", "evidence": {"confidence": 0.95, "metrics": []}}
+        judged["serving"] = {"version": compared_with}
+        (verdict / "verdict.json").write_bytes(canonical(judged))
+        (verdict / "scores.json").write_bytes(canonical({"candidate": {"exact_match": scores}} if scores else {}))
+        made = register(model, dataset, verdict, verdict / "model", Register(name="tiny"), surroundings)
+        return made.head.removeprefix("models/")
+
+    return make
+
+
+def seen(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, benchmark: Path, surroundings: Context, serving: str
+) -> tuple[str, str]:
+    monkeypatch.setattr(look, "stable_model", lambda service, environment: serving)
+    found = tmp_path / "found"
+    found.mkdir(exist_ok=True)
+    outcome = look.run(benchmark, found, Comparing(service="assistant"), surroundings)
+    return outcome.decision, outcome.report.subtitle
+
+
+def test_where_nothing_serves_it_says_so(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, benchmark: Path, facts: Path, surroundings: Context
+) -> None:
+    assert seen(monkeypatch, tmp_path, benchmark, surroundings, "") == ("none", "assistant serves nothing yet.")
+    written = tmp_path / "serving"
+    written.mkdir()
+    compare(facts, benchmark, written, Comparing(), surroundings)
+    assert Serving.read(written) == Serving()
+
+
+def test_a_candidate_that_serves_already_is_compared_as_it_was_when_it_was_released(
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    benchmark: Path,
+    base: Path,
+    candidate: Path,
+    surroundings: Context,
+    release: Callable[..., str],
+) -> None:
+    plain = tmp_path / "plain"
+    first = register_base(base, plain, Register(name="tiny"), surroundings).head.removeprefix("models/")
+    other = release(base, {"a": 1.0}) if (base / "adapter").is_dir() else first
+    assert seen(monkeypatch, tmp_path, benchmark, surroundings, first)[0] == first == other
+    second = release(candidate, {"a": 1.0}, compared_with=first)
+    decision, sentence = seen(monkeypatch, tmp_path, benchmark, surroundings, second)
+    assert decision == first
+    assert "serves this candidate" in sentence
+    gone = release(candidate, {"b": 1.0}, compared_with="tiny/gone")
+    assert seen(monkeypatch, tmp_path, benchmark, surroundings, gone)[0] == gone
+
+
+def compared(
+    tmp_path: Path, facts: Path, benchmark: Path, surroundings: Context, version: str, coverage: float = 1
+) -> Serving:
+    folder = tmp_path / "serving"
+    folder.mkdir(exist_ok=True)
+    options = Comparing(version=version, coverage=coverage, benchmark=ASKING)
+    compare(facts, benchmark, folder, options, surroundings)
+    return Serving.read(folder)
+
+
+def test_a_base_that_serves_has_its_scores_from_this_run(
+    tmp_path: Path, base: Path, facts: Path, benchmark: Path, surroundings: Context
+) -> None:
+    head = register_base(base, tmp_path / "plain", Register(name="tiny"), surroundings).head
+    found = compared(tmp_path, facts, benchmark, surroundings, head.removeprefix("models/"))
+    assert found.evidence.metrics[0].gain == 1
+    assert "measured in this run" in found.sentence
+
+
+def test_stored_scores_are_paired_without_asking(
+    tmp_path: Path,
+    facts: Path,
+    benchmark: Path,
+    candidate: Path,
+    items: list[str],
+    surroundings: Context,
+    release: Callable[..., str],
+) -> None:
+    version = release(candidate, {**dict.fromkeys(items, 1.0), items[0]: 0.0, "of another release": 0.0})
+    found = compared(tmp_path, facts, benchmark, surroundings, version)
+    metric = found.evidence.metrics[0]
+    assert (metric.n, metric.base_value, metric.gained, metric.lost) == (4, 0.75, 1, 0)
+    assert found.sentence.endswith("by the scores of its own release")
+    partly = release(candidate, dict.fromkeys(items[:3], 1.0))
+    found = compared(tmp_path, facts, benchmark, surroundings, partly, coverage=0.75)
+    assert found.evidence.metrics[0].n == 3
+
+
+def test_what_was_never_measured_is_asked(
+    tmp_path: Path,
+    facts: Path,
+    benchmark: Path,
+    candidate: Path,
+    items: list[str],
+    surroundings: Context,
+    release: Callable[..., str],
+) -> None:
+    found = compared(tmp_path, facts, benchmark, surroundings, release(candidate, {items[0]: 0.0}))
+    metric = found.evidence.metrics[0]
+    assert (metric.n, metric.base_value) == (4, 0.75), "three were asked and are right, one keeps its stored score"
+    assert "asked 3 questions that it was not measured on" in found.sentence
+
+
+def test_a_version_that_the_store_lost_is_an_error(
+    tmp_path: Path, facts: Path, benchmark: Path, surroundings: Context
+) -> None:
+    with pytest.raises(HeadraceError, match="tiny/gone: the version that serves is not in the store"):
+        compared(tmp_path, facts, benchmark, surroundings, "tiny/gone")
+
+
+def test_the_stable_predictor_is_read_in_each_mode() -> None:
+    old, new = ({"annotations": {REVISION: name, "headrace.dev/model": f"tiny/{name}"}} for name in ("old", "new"))
+    beside = {"metadata": {}, "spec": {"predictor": old, "canary": [{"trafficPercent": 10, "predictor": new}]}}
+    assert standard.stable_predictor(beside) == old
+    noted = {"metadata": {"annotations": {STABLE: json.dumps(old)}}}
+    assert knative.stable_predictor({**noted, "spec": {"predictor": {**new, "canaryTrafficPercent": 10}}}) == old
+    assert knative.stable_predictor({"metadata": {}, "spec": {"predictor": new}}) == new
