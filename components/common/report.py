@@ -6,6 +6,7 @@ fonts; nothing is loaded from elsewhere; everything that came from documents is 
 
 import io
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
@@ -28,9 +29,30 @@ matplotlib.rcParams.update(
     }
 )
 
+_DOT = 'r="1.9" fill="#1f6f8b"'
+
 _TEMPLATES = Environment(
     loader=FileSystemLoader(Path(__file__).parent / "templates"), autoescape=True, trim_blocks=True, lstrip_blocks=True
 )
+
+
+@dataclass(frozen=True)
+class Trend:
+    """A line of a dashboard: a value now, and how it came to be.
+
+    Attributes:
+        title: What is measured.
+        value: The value now, in words.
+        note: What belongs to it: unit, how many items, which way is good.
+        points: Value and the ends of its interval over time; None where it was not measured.
+        marked: Number of a point that is marked; -1 for none.
+    """
+
+    title: str
+    value: str
+    note: str
+    points: Sequence[tuple[float, float, float] | None]
+    marked: int = -1
 
 
 class Report:
@@ -39,11 +61,13 @@ class Report:
     Args:
         title: What the page is about.
         subtitle: One sentence with the outcome.
+        language: Language of the page, BCP-47.
     """
 
-    def __init__(self, title: str, subtitle: str = "") -> None:
+    def __init__(self, title: str, subtitle: str = "", language: str = "en") -> None:
         self.title = title
         self.subtitle = subtitle
+        self.language = language
         self._blocks: list[Markup] = []
 
     def text(self, text: str) -> Self:
@@ -72,6 +96,10 @@ class Report:
         largest = max(values.values(), default=0) or 1
         bars = [(label, display(value), round(100 * value / largest, 2)) for label, value in values.items()]
         return self._add("bars", title=title, bars=bars)
+
+    def trends(self, trends: Sequence[Trend]) -> Self:
+        """Add lines of a dashboard, each with a sparkline and the band of its intervals."""
+        return self._add("trends", trends=[(trend, _sparkline(trend)) for trend in trends])
 
     def code(self, text: str, title: str = "") -> Self:
         """Add preformatted text."""
@@ -117,6 +145,50 @@ class Report:
         macro = getattr(_TEMPLATES.get_template("blocks.html.j2").module, block)
         self._blocks.append(Markup(macro(**values)))
         return self
+
+
+def _sparkline(trend: Trend) -> Markup:
+    """Draw points over time with the band of their intervals; gaps stay gaps. Empty for fewer than two points."""
+    seen = [point for point in trend.points if point]
+    if len(seen) < 2:
+        return Markup("")
+    low, high = min(point[1] for point in seen), max(point[2] for point in seen)
+    width, height, edge = 120, 32, 4
+    step = (width - 2 * edge) / (len(trend.points) - 1)
+
+    def place(at: int, value: float) -> str:
+        share = (value - low) / (high - low) if high > low else 0.5
+        return f"{edge + at * step:.1f},{height - edge - share * (height - 2 * edge):.1f}"
+
+    drawn = []
+    for part in _unbroken(trend.points):
+        band = [place(at, point[2]) for at, point in part] + [place(at, point[1]) for at, point in reversed(part)]
+        drawn.append(f'<polygon points="{" ".join(band)}" fill="#1f6f8b" opacity=".18"/>')
+        line = " ".join(place(at, point[0]) for at, point in part)
+        drawn.append(f'<polyline points="{line}" fill="none" stroke="#1f6f8b" stroke-width="1.8"/>')
+    for at, point in enumerate(trend.points):
+        if point:
+            x, y = place(at, point[0]).split(",")
+            look = 'r="3.4" fill="#fff" stroke="#1f6f8b" stroke-width="1.8"' if at == trend.marked else _DOT
+            drawn.append(f'<circle cx="{x}" cy="{y}" {look}/>')
+    said = " → ".join(display(point[0]) if point else "–" for point in trend.points)
+    return Markup(
+        f'<svg viewBox="0 0 {width} {height}" width="{width}" height="{height}" role="img" aria-label="{said}">'
+        f"{''.join(drawn)}</svg>"
+    )
+
+
+def _unbroken(
+    points: Sequence[tuple[float, float, float] | None],
+) -> list[list[tuple[int, tuple[float, float, float]]]]:
+    """Split points where some are missing; each with its number."""
+    parts: list[list[tuple[int, tuple[float, float, float]]]] = [[]]
+    for at, point in enumerate(points):
+        if point:
+            parts[-1].append((at, point))
+        elif parts[-1]:
+            parts.append([])
+    return [part for part in parts if len(part) > 1]
 
 
 def display(value: Any) -> str:

@@ -186,7 +186,7 @@ def with_interval(value: float | None, interval: Sequence[float] | None) -> str:
     """Write a value with its interval, or that there is none."""
     if value is None:
         return "not measured"
-    return f"{value:.3f}" + (f" [{interval[0]:.3f}, {interval[1]:.3f}]" if interval else "")
+    return _written(value) + (f" [{_written(interval[0])}, {_written(interval[1])}]" if interval else "")
 
 
 def weigh(
@@ -324,6 +324,11 @@ def _average(new: Sequence[float], old: Sequence[float], level: Level, quantile:
         "gain": found["value"] - before,
         "gain_interval": bootstrap(pairs, *drawn, apart),
     }
+
+
+def _written(value: float) -> str:
+    """Three digits after the point, or three that count where those would be zeros."""
+    return f"{value:,.3f}" if not value or abs(value) >= 0.001 else np.format_float_positional(value, 3, False, False)
 
 
 def _rounded(value: Any) -> Any:
