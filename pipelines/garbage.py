@@ -43,6 +43,7 @@ class Kind(StrEnum):
     BASE = "converted base model"
     TRIAL = "training of a probe"
     CHECKPOINT = "checkpoint"
+    VECTORS = "vectors of chunks"
     CACHE = "cache entry"
     ARTIFACT = "artifact"
     RUN = "run"
@@ -229,6 +230,8 @@ def judge(item: Item, needed: Needs, served: Needs, window_start: datetime) -> V
         return Verdict(item, Fate.GO, "what it leads to is gone or goes")
     if item.kind == Kind.BASE:
         return Verdict(item, Fate.GO, f"a run converts it again when it needs it; since {day}")
+    if item.kind == Kind.VECTORS:
+        return Verdict(item, Fate.GO, f"a search computes them again when it needs them; since {day}")
     if item.kind == Kind.TRIAL:
         return Verdict(item, Fate.GO, f"a probe trains and measures again when it needs it; since {day}")
     if item.kind == Kind.CHECKPOINT:

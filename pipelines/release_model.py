@@ -7,6 +7,7 @@ from components.data.decontaminate.component import decontaminate_pairs
 from components.evaluation.benchmark.component import benchmark
 from components.evaluation.gate.component import gate
 from components.evaluation.incumbent.component import compare_incumbent, incumbent
+from components.evaluation.retrieval.component import retrieval
 from components.model.fetch.component import fetch
 from components.model.merge.component import merge
 from components.model.register.component import register
@@ -52,6 +53,14 @@ def tune_and_publish(
         options=parts["benchmark"],
         environment=here,
     )
+    found = retrieval(
+        base=base,
+        candidate=candidate,
+        questions=questions.outputs["questions"],
+        dataset=dataset,
+        options=parts["retrieval"],
+        environment=here,
+    )
     serves = incumbent(benchmark=measured.outputs["evidence"], options=parts["incumbent"], environment=environment)
     serves.set_caching_options(False)
     compared = compare_incumbent(
@@ -63,6 +72,7 @@ def tune_and_publish(
     )
     gated = gate(
         benchmark=measured.outputs["evidence"],
+        retrieval=found.outputs["evidence"],
         serving=compared.outputs["serving"],
         options=parts["gate"],
         environment=here,

@@ -44,6 +44,7 @@ _VERSIONS = {
 _BASES = "base-models"
 _TRIALS = "probes"
 _CHECKPOINTS = "checkpoints"
+_VECTORS = "embeddings"
 _REMOVED = ".removed-"
 _TEMPORARY_DAYS = 1
 """A temporary file of the store that is older was left by a writer that died."""
@@ -115,7 +116,7 @@ class Sweep:
             needs(entries, heads, surroundings.mentioned, surroundings.holds, models, self._now, window)
             for window in (self._window, None)
         )
-        found = [*self._versions(heads), *self._bases(), *self._trainings(), *self._local(), *self._releases()]
+        found = [*self._versions(heads), *self._bases(), *self._kept(), *self._local(), *self._releases()]
         verdicts = [judge(item, needed, served, self._window) for item in found]
         return Plan([*verdicts, *self._caches(verdicts, needed, served)], surroundings)
 
@@ -140,7 +141,7 @@ class Sweep:
             elif item.kind in (Kind.DATASET, Kind.MODEL, Kind.ENCRYPTED, Kind.BASE):
                 if why := self._remove_version(verdict, fresh, places):
                     kept.append(replace(verdict, fate=Fate.KEEP, why=why))
-            elif item.kind in (Kind.TRIAL, Kind.CHECKPOINT):
+            elif item.kind in (Kind.TRIAL, Kind.CHECKPOINT, Kind.VECTORS):
                 self.store.delete(item.name)
             else:
                 self._remove_local(verdict, places)
@@ -236,9 +237,10 @@ class Sweep:
             size, since = sum(stored.size for stored in objects), max(stored.written for stored in objects)
             yield Item(Kind.BASE, key, key, size, since=since)
 
-    def _trainings(self) -> Iterator[Item]:
-        """What probes found of models that they did not keep, and what interrupted trainings left."""
-        for folder, kind in ((_TRIALS, Kind.TRIAL), (_CHECKPOINTS, Kind.CHECKPOINT)):
+    def _kept(self) -> Iterator[Item]:
+        """What probes found of models they did not keep, what interrupted trainings left, and vectors of chunks."""
+        folders = {_TRIALS: Kind.TRIAL, _CHECKPOINTS: Kind.CHECKPOINT, _VECTORS: Kind.VECTORS}
+        for folder, kind in folders.items():
             for stored in self.store.describe(f"{folder}/"):
                 yield Item(kind, stored.key, folder, stored.size, since=stored.written)
 

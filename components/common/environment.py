@@ -76,6 +76,7 @@ class Sizes(Options):
     tune: Accelerated = Field(default=Accelerated(cpu="8", memory="10Gi"), description="Training.")
     merge: Size = Field(default=Size(), description="Adapter and base become one model.")
     benchmark: Accelerated = Field(default=Accelerated(), description="Base against candidate.")
+    retrieval: Accelerated = Field(default=Accelerated(), description="Search, and both models with what it finds.")
     probe: Accelerated = Field(default=Accelerated(cpu="8", memory="10Gi"), description="Trainings of a probe.")
 
 

@@ -32,6 +32,7 @@ from components.data.sources import Confidentiality, Source, declare, load_sourc
 from components.evaluation.benchmark.options import Benchmark
 from components.evaluation.gate.options import Gate
 from components.evaluation.incumbent.options import Incumbent
+from components.evaluation.retrieval.options import Retrieval
 from components.model.fetch.options import Fetch
 from components.model.merge.options import Merge
 from components.model.register.options import Register
@@ -78,6 +79,7 @@ class Evaluation(Options):
 
     benchmark: Benchmark = Field(default=Benchmark(), description="Base against candidate.")
     incumbent: Incumbent = Field(default=Incumbent(), description="What serves now against candidate.")
+    retrieval: Retrieval = Field(default=Retrieval(), description="Search, and what it is for beside tuning.")
     gate: Gate = Field(default=Gate(), description="Release or hold.")
 
 

@@ -21,6 +21,7 @@ DOMAIN = "inspect_evals/tau2/data/domains/banking_knowledge"
 
 
 @pytest.mark.benchmark
+@pytest.mark.timeout(1800)
 def test_every_retriever_finds_the_bank_documents_that_a_customer_needs(tmp_path: Path) -> None:
     from tokenizers import Tokenizer
 

@@ -8,6 +8,7 @@ from components.common.step import step
 @step("model")
 def gate(
     benchmark: dsl.Input[dsl.Artifact],
+    retrieval: dsl.Input[dsl.Artifact],
     serving: dsl.Input[dsl.Artifact],
     verdict: dsl.Output[dsl.Artifact],
     metrics: dsl.Output[dsl.Metrics],
@@ -19,6 +20,7 @@ def gate(
 
     Args:
         benchmark: Evidence of the benchmark.
+        retrieval: Evidence of search, and of answers with what it finds.
         serving: The candidate against the model that serves now.
         verdict: The decision with its reasons, the evidence, and every item's score.
         metrics: How many demands failed.

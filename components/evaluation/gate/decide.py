@@ -18,17 +18,19 @@ from components.model.versions import SCORES
 VERDICT = "verdict.json"
 
 
-def run(benchmark: Path, serving: Path, verdict: Path, options: Gate, context: Context) -> Outcome:
+def run(benchmark: Path, retrieval: Path, serving: Path, verdict: Path, options: Gate, context: Context) -> Outcome:
     """Judge the evidence.
 
     Args:
         benchmark: Evidence of the benchmark.
+        retrieval: Evidence of search, and of answers with what it finds.
         serving: The candidate against the model that serves now.
         verdict: `verdict.json`: the decision, each finding, and the evidence it rests on; `scores.json`.
         options: The demands.
         context: The run.
     """
-    evidence, compared = Evidence.read(benchmark), Serving.read(serving)
+    evidence = merge([Evidence.read(benchmark), Evidence.read(retrieval)])
+    compared = Serving.read(serving)
     if options.ratings:
         candidate = measured_of(benchmark, CANDIDATE)
         evidence = merge([evidence, read_stored(options.ratings, candidate, store_of(context.environment))])

@@ -95,6 +95,6 @@ class Answerer:
         replies = []
         for prompt, answer in zip(encoded, answers, strict=True):
             length = next((at + 1 for at, token in enumerate(answer) if token in ends), len(answer))
-            text = self._tokenizer.decode(answer[:length], skip_special_tokens=True).strip()
-            replies.append(Reply(text, len(prompt), length))
+            text = str(self._tokenizer.decode(answer[:length], skip_special_tokens=True))
+            replies.append(Reply(text.strip(), len(prompt), length))
         return replies

@@ -1,12 +1,10 @@
 """Whether an answer stays with its context: claim by claim, by a judge that can be exchanged."""
 
-import re
 from collections.abc import Sequence
 from typing import Protocol
 
+from components.evaluation.benchmark.metrics.words import clauses
 from components.evaluation.retrieval.words import words
-
-_SENTENCE_END = re.compile(r"(?<=[.!?。！？])\s+|\n+")
 
 _FUNCTION_WORDS = frozenset(
     """
@@ -48,9 +46,8 @@ class Overlap:
 
 
 def claims(answer: str) -> list[str]:
-    """Split an answer into what it claims: its sentences."""
-    parts = (part.strip() for part in _SENTENCE_END.split(answer))
-    return [part for part in parts if words(part)]
+    """Split an answer into what it claims: the clauses that can each be true or false."""
+    return [clause for clause in clauses(answer) if words(clause)]
 
 
 def faithfulness(answer: str, question: str, contexts: Sequence[str], judge: Judge) -> float:

@@ -13,7 +13,7 @@ from tokenizers import Tokenizer
 
 from components.common.documents import read_batches
 from components.data.excerpt import may_quote
-from components.evaluation.benchmark.answers import normalize
+from components.evaluation.benchmark.metrics.answers import normalize
 from components.evaluation.retrieval.chunking import cut
 from components.evaluation.retrieval.measures import Needs
 

@@ -73,6 +73,8 @@ class Embedder:
             role: `query` or `document`.
             progress: Called with the number of texts embedded.
         """
+        if not texts:
+            return []
         prompted = [self._prompts[role] + text for text in texts]
         encoded = self._tokenizer(prompted, truncation=True, max_length=self.longest)["input_ids"]
         order = sorted(range(len(encoded)), key=lambda number: len(encoded[number]))

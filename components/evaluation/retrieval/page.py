@@ -120,7 +120,7 @@ def _tell_bottleneck(
     )
     report.table(rows, "Answers by what the model is given")
     report.text(
-        "Faithful is the share of an answer's sentences that the context supports, judged by words in common: at least "
+        "Faithful is the share of an answer's clauses that the context supports, judged by words in common: at least "
         f"{options.support:.0%} of those that the question does not say already."
     )
 
@@ -190,7 +190,8 @@ def _by(
         recalls = {
             name: round(fmean(one.scores[_recall(options)][item] for item in some), 3) for name, one in ranked.items()
         }
-        rows.append({group: value or "(none)", "questions": len(some), **recalls})
+        row: dict[str, Any] = {group: value or "(none)", "questions": len(some)}
+        rows.append(row | recalls)
     return rows
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from components.evaluation.benchmark.answers import exact_match, token_f1
+from components.evaluation.benchmark.metrics.answers import exact_match, token_f1
 from components.evaluation.evidence import BASE, CANDIDATE
 from components.evaluation.retrieval.answering import Answerer, Reply
 from components.evaluation.retrieval.choice import System

@@ -28,13 +28,17 @@ METRIC = Metric(
 
 @pytest.fixture
 def verdict(tmp_path: Path, context) -> Path:
-    evidence, serving, verdict = (tmp_path / name for name in ("evidence", "serving", "verdict"))
-    for folder in (evidence, serving, verdict):
+    evidence, retrieval, serving, verdict = (
+        tmp_path / name for name in ("evidence", "retrieval", "serving", "verdict")
+    )
+    for folder in (evidence, retrieval, serving, verdict):
         folder.mkdir()
     Evidence(0.95, [METRIC], {"candidate": {"exact_match": {"one": 1.0}}}).write(evidence)
+    Evidence(0.95, [], {}, {"retrieval": "switched off"}).write(retrieval)
     Serving().write(serving)
     options = Gate(thresholds=[Threshold(metric="exact_match", rule="min", value=0.5)])
-    decide(benchmark=evidence, serving=serving, verdict=verdict, options=options, context=context("evaluation/gate"))
+    made = {"benchmark": evidence, "retrieval": retrieval, "serving": serving, "verdict": verdict}
+    decide(**made, options=options, context=context("evaluation/gate"))
     return verdict
 
 
