@@ -31,6 +31,10 @@ def make(
     per_item: Annotated[int, typer.Option(help="Raters of each item.", min=1)] = 2,
     limit: Annotated[int, typer.Option(help="Most items, drawn by lot; 0 for all.", min=0)] = 30,
     seed: Annotated[int, typer.Option(help="Seed of the draw and of each rater's order.", min=0)] = 17,
+    environment: Annotated[
+        str, typer.Option("--environment", "-e", help="A file, or the name of one in pipelines/environments.")
+    ] = "local",
+    home: Annotated[Path, typer.Option(help="Folder for local state.")] = Path(".headrace"),
 ) -> None:
     """Lay out a study: who rates which answers, in which order.
 
@@ -39,9 +43,12 @@ def make(
 
       headrace ratings make EVIDENCE study --rater ada --rater bora
     """
+    from components.common.environment import load_environment
+    from components.common.wrapping import open_vault
     from components.evaluation.ratings.study import make as make_study
 
-    study = make_study(evidence, folder, rater, per_item, limit, seed)
+    with open_vault(load_environment(environment, home)).opened(evidence) as readable:
+        study = make_study(readable, folder, rater, per_item, limit, seed)
     table = Table("rater", "answers")
     for name, order in study.orders.items():
         table.add_row(name, str(len(order)))

@@ -13,6 +13,7 @@ from components.evaluation.ratings import sheets
 from components.evaluation.ratings.scales import NAMES
 from components.evaluation.ratings.server import HOST, Desk, application
 from components.evaluation.ratings.study import make, read_study
+from components.evaluation.ratings.words import WORDS
 from serving.plane.processes import free_port
 from tests.browser import browser
 
@@ -101,6 +102,9 @@ def test_every_control_has_a_name_and_nothing_comes_from_elsewhere(study: Path, 
     assert "http://" not in answer.text.replace(site, "") and "https://" not in answer.text
     assert answer.text.count("<legend>") == 5 and answer.text.count('type="radio"') == 25
     assert answer.text.count("<label><input") == 25
+    for words in WORDS.values():
+        assert not set(words) & set(dir({})), "a template takes such a name for the dictionary's own"
+    assert WORDS["en"]["shortcuts"] in answer.text
     korean = httpx.get(f"{site}/ada", headers={"accept-language": "ko-KR"}, follow_redirects=True)
     assert '<html lang="ko">' in korean.text
 
