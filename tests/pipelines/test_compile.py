@@ -263,6 +263,8 @@ def test_how_a_run_ends_is_told_and_what_fails_in_passing_is_tried_again(name: s
             works = "executorLabel" in read["components"][task["componentRef"]["name"]]
             imported = task["componentRef"]["name"].startswith("comp-importer")
             assert ("retryPolicy" in task) == (works and not imported)
+            resumes = task["taskInfo"]["name"] in ("tune", "probe")
+            assert not works or imported or task["retryPolicy"]["maxRetryCount"] == (6 if resumes else 2)
 
 
 def test_a_step_sees_no_more_of_the_environment_than_it_needs() -> None:

@@ -110,8 +110,9 @@ class Trials:
             pairs: What to train on.
             seed: Seed of the training.
         """
+        # Every pair is trained on to the end: what each side was given is what is compared.
         options = self._options.tune.model_copy(
-            update={"seed": seed, "experiment": f"{self._options.tune.experiment}-probe"}
+            update={"seed": seed, "validation": 0.0, "experiment": f"{self._options.tune.experiment}-probe"}
         )
 
         def work(context: Context) -> Trial:

@@ -1,11 +1,13 @@
 """Training that is interrupted, damaged or has to stop: what is left, and what comes of the next attempt."""
 
 import json
+import os
 import pickle
 import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -30,25 +32,6 @@ OPTIONS = {
     "checkpoint_every": 5,
     "threads": 1,
 }
-STRUCK = """
-import json, os, sys
-from pathlib import Path
-from components.common.environment import Environment
-from components.common.step import Context
-from components.model.tune.adapt import run
-from components.model.tune.options import Tune
-
-given = json.loads(sys.argv[1])
-
-class Struck(Context):
-    def progress(self, done, total, note=""):
-        if done == given["step"]:
-            os.kill(os.getpid(), given["signal"])
-
-here = Struck("model/tune", Environment.model_validate(given["environment"]))
-outcome = run(Path(given["base"]), Path(given["pairs"]), Path(given["adapter"]), Tune(**given["options"]), here)
-print(json.dumps(outcome.metrics))
-"""
 
 
 @pytest.fixture(scope="module")
@@ -58,40 +41,57 @@ def pairs(tmp_path_factory: pytest.TempPathFactory, write_dialogues: Callable[..
     return write_dialogues(tmp_path_factory.mktemp("interrupted") / "pairs", asked)
 
 
-@pytest.mark.slow
 def test_a_training_killed_twice_ends_with_the_bytes_of_one_left_alone(
     base: Path, pairs: Path, tmp_path: Path, environment_at
 ) -> None:
-    def start(name: str, step: int, with_signal: int) -> subprocess.Popen[str]:
-        adapter = tmp_path / name / "adapter"
-        adapter.mkdir(parents=True, exist_ok=True)
-        place = environment_at(tmp_path / name).model_dump(mode="json")
-        given = {"base": str(base), "pairs": str(pairs), "adapter": str(adapter), "environment": place}
-        given |= {"options": OPTIONS, "step": step, "signal": with_signal}
-        command = [sys.executable, "-c", STRUCK, json.dumps(given)]
-        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    from components.model.tune.adapt import run
 
-    def end(process: subprocess.Popen[str]) -> tuple[int, str]:
-        out, err = process.communicate()
-        return process.returncode, out or err[-2000:]
+    @dataclass(frozen=True)
+    class Struck(Context):
+        """Surroundings in which the process sends itself a signal when a step was reported."""
 
-    def checkpoints() -> set[str]:
+        step: int
+        signal: int
+
+        def progress(self, done: float, total: float, note: str = "") -> None:
+            if done == self.step:
+                os.kill(os.getpid(), self.signal)
+
+    def attempt(name: str, step: int = 0, signal: int = 0) -> int:
+        """Train in a process of its own; returns how it ended, as `subprocess` says it."""
+        if child := os.fork():
+            return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        code = 1
+        try:
+            here = Struck("model/tune", environment_at(tmp_path / name), step, signal)
+            outcome = run(base, pairs, tmp_path / name / "adapter", Tune.model_validate(OPTIONS), here)
+            (tmp_path / name / "metrics.json").write_text(json.dumps(outcome.metrics))
+            code = 0
+        except SystemExit as error:
+            code = error.code
+        finally:
+            os._exit(code)
+
+    def checkpoints() -> set[int]:
         markers = (tmp_path / "struck" / "store" / "checkpoints").glob(f"*/*/{MARKER}")
-        return {marker.parent.name.lstrip("0") for marker in markers}
+        return {int(marker.parent.name) for marker in markers}
 
-    left_alone = start("left-alone", 0, 0)
-    code, said = end(start("struck", 7, signal.SIGTERM))
-    assert code == 75, said
-    assert "8" in checkpoints(), "the step under way was finished"
-    code, said = end(start("struck", 18, signal.SIGKILL))
-    assert code == -signal.SIGKILL, said
-    assert "15" in checkpoints() and "18" not in checkpoints()
-    code, said = end(start("struck", 0, 0))
-    assert code == 0, said
-    assert json.loads(said)["resumed_at_step"] == 15
-    assert end(left_alone)[0] == 0
+    for name in ("left-alone", "struck"):
+        (tmp_path / name / "adapter").mkdir(parents=True)
+    assert attempt("left-alone") == 0
+    assert attempt("struck", 7, signal.SIGTERM) == 75
+    assert 8 in checkpoints(), "the step under way was finished"
+    assert attempt("struck", 18, signal.SIGKILL) == -signal.SIGKILL
+    assert 15 in checkpoints() and 18 not in checkpoints()
+    assert attempt("struck") == 0
+    assert json.loads((tmp_path / "struck" / "metrics.json").read_text())["resumed_at_step"] == 15
     assert artifact_files(tmp_path / "struck" / "adapter") == artifact_files(tmp_path / "left-alone" / "adapter")
     assert not list((tmp_path / "struck" / "store" / "checkpoints").rglob("*.*")), "what ended well needs none"
+
+
+def test_being_asked_to_end_has_an_exit_code_of_its_own() -> None:
+    raised = "from components.common.errors import Preempted; raise Preempted('asked to end')"
+    assert subprocess.run([sys.executable, "-c", raised], check=False).returncode == 75
 
 
 class Stop(Exception):
