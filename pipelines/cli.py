@@ -413,6 +413,7 @@ def _mount() -> None:
     app.add_typer(serving.models_app, name="models")
     app.add_typer(importlib.import_module("pipelines.release_cli").release_app)
     app.add_typer(importlib.import_module("pipelines.probe_cli").probe_app)
+    app.add_typer(importlib.import_module("pipelines.evaluate_cli").evaluate_app)
     app.add_typer(importlib.import_module("pipelines.ratings_cli").ratings_app, name="ratings")
     app.add_typer(importlib.import_module("pipelines.dashboard_cli").dashboard_app)
     app.add_typer(importlib.import_module("pipelines.cluster_cli").app)

@@ -165,7 +165,10 @@ def _observed(recipe: Recipe) -> Recipe:
         "ingest": data.ingest.model_copy(update={"observed": fingerprint(data.ingest.sources)}),
         "decontaminate": data.decontaminate.model_copy(update={"observed": state_of(data.decontaminate.sets)}),
     }
-    return recipe.model_copy(update={"data": data.model_copy(update=seen)})
+    benchmark = recipe.evaluation.benchmark
+    asked = benchmark.model_copy(update={"observed": state_of(task for task in benchmark.tasks if task.location)})
+    evaluation = recipe.evaluation.model_copy(update={"benchmark": asked})
+    return recipe.model_copy(update={"data": data.model_copy(update=seen), "evaluation": evaluation})
 
 
 def _step(run: PipelineRun, name: str) -> StepRun:

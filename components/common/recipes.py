@@ -162,6 +162,7 @@ def load_recipe(recipe: str | Path = "default", overrides: Sequence[str] = ()) -
     for override in overrides:
         apply_override(values, override)
     _inline_sources(values, path)
+    _place_tasks(values, path)
     where = f"{path}, with {' '.join(overrides)}" if overrides else str(path)
     refuse_rewritten(values, where)
     return check_recipe(values, where)
@@ -251,6 +252,17 @@ def _inline_sources(values: dict[str, Any], path: Path) -> None:
         ingest["sources"] = _dump(load_sources(path.parent / sources))
     elif isinstance(sources, list):
         ingest["sources"] = _dump(declare(sources, f"{path}: data.ingest.sources"))
+
+
+def _place_tasks(values: dict[str, Any], path: Path) -> None:
+    """Read relative locations of `evaluation.benchmark.tasks` from the recipe's folder, as those of sources."""
+    evaluation = values.get("evaluation")
+    benchmark = evaluation.get("benchmark") if isinstance(evaluation, dict) else None
+    tasks = benchmark.get("tasks") if isinstance(benchmark, dict) else None
+    for task in tasks if isinstance(tasks, list) else []:
+        location = task.get("location") if isinstance(task, dict) else None
+        if isinstance(location, str) and location and "://" not in location and not location.startswith(("/", "~")):
+            task["location"] = str((path.parent / location).resolve())
 
 
 def _dump(sources: list[Source]) -> list[dict[str, Any]]:

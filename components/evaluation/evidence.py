@@ -25,7 +25,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, 
 from components.common.errors import HeadraceError
 from components.common.ledger import canonical
 from components.common.options import describe_validation
-from components.evaluation.intervals import bootstrap, mcnemar, newcombe, wilson
+from components.evaluation.intervals import bootstrap, mcnemar, newcombe, order_statistics, wilson
 from components.model.versions import SCORES, read_json
 
 EVIDENCE = "evidence.json"
@@ -203,7 +203,8 @@ def weigh(
     """Turn the scores of the same items by candidate and base into a metric.
 
     Scores that are all 0 or 1 are a share: Wilson's interval, Newcombe's for the paired difference, and McNemar's exact
-    test. Others have percentile bootstrap intervals over the items, which also pairs them.
+    test. Others have percentile bootstrap intervals over the items, which also pairs them;
+    a quantile has that of order statistics, and its paired difference a bootstrap interval.
 
     Args:
         name: Name of the metric.
@@ -314,13 +315,18 @@ def _average(new: Sequence[float], old: Sequence[float], level: Level, quantile:
         after, before = middle(rows)
         return float(after - before)
 
-    found: dict[str, Any] = {"value": float(middle(np.array(new))), "interval": bootstrap(new, *drawn, middle)}
+    def interval(scores: Sequence[float]) -> tuple[float, float]:
+        if quantile is None:
+            return bootstrap(scores, *drawn)
+        return order_statistics(scores, quantile, level.confidence)
+
+    found: dict[str, Any] = {"value": float(middle(np.array(new))), "interval": interval(new)}
     if not old:
         return found
     before, pairs = float(middle(np.array(old))), np.column_stack([new, old])
     return found | {
         "base_value": before,
-        "base_interval": bootstrap(old, *drawn, middle),
+        "base_interval": interval(old),
         "gain": found["value"] - before,
         "gain_interval": bootstrap(pairs, *drawn, apart),
     }

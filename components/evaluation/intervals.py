@@ -43,6 +43,34 @@ def bootstrap(
     return float(low), float(high)
 
 
+def order_statistics(scores: Sequence[float], quantile: float, confidence: float) -> Interval:
+    """Interval of a quantile between two of the scores themselves, whatever their distribution.
+
+    How many scores lie below the quantile is binomial (Conover 1999, 3.2): the ends are the scores between whose ranks
+    it falls with at least the confidence. Where there are too few scores for that (72 for the quantile 0.95 at
+    95 %), the smallest or largest is the end, and the interval is too short.
+
+    Args:
+        scores: One score an item.
+        quantile: Such as 0.95.
+        confidence: Level of the interval.
+    """
+    ordered = np.sort(np.asarray(scores, float))
+    count, tail = len(ordered), (1 - confidence) / 2
+    chance = [
+        math.lgamma(count + 1)
+        - math.lgamma(k + 1)
+        - math.lgamma(count - k + 1)
+        + k * math.log(quantile)
+        + (count - k) * math.log1p(-quantile)
+        for k in range(count + 1)
+    ]
+    below = np.cumsum(np.exp(chance))
+    low = int(np.searchsorted(below, tail, side="right"))
+    high = int(np.searchsorted(below, 1 - tail, side="left"))
+    return float(ordered[max(low - 1, 0)]), float(ordered[min(high, count - 1)])
+
+
 def newcombe(gained: int, lost: int, both: int, neither: int, confidence: float) -> Interval:
     """Interval of the difference of two paired proportions (Newcombe 1998, method 10).
 

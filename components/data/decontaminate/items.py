@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, Protocol
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -18,6 +18,8 @@ from components.common.store import open_store
 from components.data.decontaminate.options import EvaluationSet
 
 SUFFIXES = (".jsonl", ".ndjson", ".parquet")
+DESCRIBED = (".yaml", ".yml", ".py")
+"""Files of a folder that describes tasks to lm-eval."""
 OWN = "held-out"
 """What the line's own held-out questions are called."""
 
@@ -59,7 +61,7 @@ def read_set(wanted: EvaluationSet) -> Questions:
         UsageError: A file is missing, cannot be read, or lacks a field; the message names set, file and line.
     """
     where = f"decontaminate.sets: {wanted.name}"
-    with _files(wanted, where) as files:
+    with _files(wanted.location, where) as files:
         items = [item for file in files for item in _items(file, wanted, f"{where}: {file.name}")]
         digest = hashlib.sha256("".join(file_digest(file) for file in files).encode()).hexdigest()
     if not items:
@@ -75,7 +77,19 @@ def own_questions(folder: Path) -> Questions:
     return Questions(OWN, hashlib.sha256("".join(map(file_digest, files)).encode()).hexdigest(), items)
 
 
-def state_of(sets: Iterable[EvaluationSet]) -> str:
+class Located(Protocol):
+    """What has a name, and files somewhere."""
+
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+
+    @property
+    def location(self) -> str:
+        """Its file or folder, near or in a bucket."""
+
+
+def state_of(sets: Iterable[Located]) -> str:
     """Digest the state of evaluation sets, so that a cached step notices a change; '' when there are none.
 
     Raises:
@@ -85,23 +99,45 @@ def state_of(sets: Iterable[EvaluationSet]) -> str:
     none = True
     for wanted in sets:
         none = False
-        with _files(wanted, f"decontaminate.sets: {wanted.name}") as files:
+        with _files(wanted.location, wanted.name, (*SUFFIXES, *DESCRIBED)) as files:
             digest.update("".join([wanted.name, *map(file_digest, files)]).encode())
     return "" if none else digest.hexdigest()
 
 
+def read_rows(location: str, where: str) -> tuple[list[tuple[str, Mapping[str, Any]]], str]:
+    """Read the records of a set with all of their fields.
+
+    Args:
+        location: Its file or folder, near or in a bucket.
+        where: What to call the set in messages.
+
+    Returns:
+        Each record behind its place (`FILE, line 3`), and a digest of the files.
+
+    Raises:
+        UsageError: A file is missing or cannot be read; the message names file and line.
+    """
+    with _files(location, where) as files:
+        rows = [
+            (f"{where}: {file.name}, {place}", row)
+            for file in files
+            for place, row in (_parquet if file.suffix == ".parquet" else _lines)(file, f"{where}: {file.name}")
+        ]
+        return rows, hashlib.sha256("".join(map(file_digest, files)).encode()).hexdigest()
+
+
 @contextmanager
-def _files(wanted: EvaluationSet, where: str) -> Iterator[list[Path]]:
+def _files(location: str, where: str, suffixes: Sequence[str] = SUFFIXES) -> Iterator[list[Path]]:
     """Bring the files of a set here."""
-    if wanted.location.startswith("gs://"):
+    if location.startswith("gs://"):
         with TemporaryDirectory() as folder:
-            yield _fetch(wanted.location, Path(folder), where)
+            yield _fetch(location, Path(folder), where)
         return
-    path = Path(wanted.location.removeprefix("file://")).expanduser()
+    path = Path(location.removeprefix("file://")).expanduser()
     if path.is_dir():
-        files = sorted(file for file in path.iterdir() if file.suffix in SUFFIXES)
+        files = sorted(file for file in path.iterdir() if file.suffix in suffixes)
         if not files:
-            raise UsageError(f"{where}: {path} holds no {', '.join(SUFFIXES)}; name the folder that has the questions")
+            raise UsageError(f"{where}: {path} holds no {', '.join(suffixes)}; name the folder that has the questions")
         yield files
         return
     if path.suffix not in SUFFIXES:
@@ -156,14 +192,24 @@ def _parents(row: Mapping[str, Any]) -> frozenset[str]:
     return frozenset(map(str, row.get("parents") or ()))
 
 
-def _texts(row: Mapping[str, Any], field: str, at: str, option: str) -> tuple[str, ...]:
-    """Look up a field; dots descend, a list holds several texts, a number is written out."""
+def field_of(row: Mapping[str, Any], field: str, at: str, option: str) -> Any:
+    """Look up a field of a record; dots descend.
+
+    Raises:
+        UsageError: It has none; the message names those it has and the option that names one.
+    """
     value: Any = row
     for name in field.split("."):
         if not isinstance(value, Mapping) or name not in value:
             known = ", ".join(sorted(row)) or "none"
             raise UsageError(f"{at}: has no field {field}; its fields are {known}: name one of them as {option}")
         value = value[name]
+    return value
+
+
+def _texts(row: Mapping[str, Any], field: str, at: str, option: str) -> tuple[str, ...]:
+    """Look up a field; a list holds several texts, a number is written out."""
+    value = field_of(row, field, at, option)
     values = value if isinstance(value, list) else [value]
     if bad := [one for one in values if isinstance(one, bool) or not isinstance(one, str | int | float)]:
         raise UsageError(f"{at}: {field} holds {type(bad[0]).__name__}, not text")

@@ -27,10 +27,10 @@ _PARTICLES = re.compile(
 )
 
 
-def read_list(purpose: str) -> dict[str, list[str]]:
+def read_list(purpose: str, folder: Path = LISTS) -> dict[str, list[str]]:
     """Read the lists of a purpose in every language, by section ('' where there are none)."""
     sections: dict[str, list[str]] = {}
-    for file in sorted(LISTS.glob(f"{purpose}.*.txt")):
+    for file in sorted(folder.glob(f"{purpose}.*.txt")):
         section = ""
         for line in file.read_text("utf-8").splitlines():
             line = line.strip()

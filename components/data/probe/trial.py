@@ -20,7 +20,8 @@ from components.common.step import Context
 from components.data.probe.draw import Asked
 from components.data.probe.measures import hallucinated, in_format
 from components.data.probe.options import Probing
-from components.evaluation.benchmark.asking import Question, ask
+from components.evaluation.benchmark.asking import ask
+from components.evaluation.benchmark.items import Question
 from components.model.merge.combine import add_up
 from components.model.perplexity import answer_losses
 from components.model.tune.adapt import LIBRARIES

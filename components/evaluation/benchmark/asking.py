@@ -1,55 +1,47 @@
-"""Ask a model the held-out questions, with lm-eval and this folder's task."""
+"""Ask a model through lm-eval: the tasks of this folder, and whatever task lm-eval knows or a person wrote."""
 
 import io
 import json
-import logging
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import redirect_stderr
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import lm_eval
-import torch
-import transformers
 import yaml
-from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
 
-from components.evaluation.benchmark.options import Benchmark
-
-TASKS = Path(__file__).parent / "tasks"
-TASK = "held_out"
-
-
-@dataclass(frozen=True)
-class Question:
-    """A question with its expected answer, its document, the kind of fact, and whether a report may show it."""
-
-    id: str
-    language: str
-    question: str
-    answer: str
-    kind: str = ""
-    quotable: bool = True
+from components.evaluation.benchmark.items import Question
+from components.evaluation.benchmark.models import Model, open_model
+from components.evaluation.benchmark.options import OWN_TASK, Benchmark, Task
+from components.evaluation.benchmark.scoring import Scoring
+from components.evaluation.benchmark.tasks import FOLDER, score_of
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What a model answered to a question, with its scores by metric."""
+    """What a model answered to a question, with its scores by metric.
+
+    Attributes:
+        text: The first answer.
+        scores: Scores by metric.
+        texts: All answers, where several were drawn.
+    """
 
     text: str
     scores: dict[str, float]
+    texts: tuple[str, ...] = ()
 
 
 def ask(
-    model: Path, questions: Sequence[Question], options: Benchmark, progress: Callable[[int], None]
+    model: Path | str, questions: Sequence[Question], options: Benchmark, progress: Callable[[int], None]
 ) -> list[Answer]:
-    """Have a model answer every question, greedily, with its chat template.
+    """Have a model answer held-out questions, greedily, with its chat template.
 
     Args:
-        model: Model directory.
+        model: Model directory, or the base URL of an OpenAI-compatible API.
         questions: What to ask.
         options: Batch size, answer length and precision.
         progress: Called with the number of questions answered.
@@ -57,49 +49,83 @@ def ask(
     Returns:
         The answers in the order of the questions.
     """
-    for noisy in ("lm_eval", "lm-eval", "datasets"):
-        logging.getLogger(noisy).setLevel(logging.ERROR)
-    transformers.utils.logging.disable_progress_bar()
-    torch.set_num_threads(options.threads or torch.get_num_threads())
+    opened = open_model(model, options)
+    opened.progress = lambda done, total: progress(done)
+    return ask_task(opened, held_out(options), questions, Scoring.by(options))
+
+
+def held_out(options: Benchmark) -> Task:
+    """The task of the line's own held-out questions."""
+    return Task.model_construct(name=OWN_TASK, kind="qa", max_new_tokens=options.max_new_tokens)
+
+
+def ask_task(model: Model, task: Task, questions: Sequence[Question], scoring: Scoring) -> list[Answer]:
+    """Have a model answer the items of a task and score the answers.
+
+    Args:
+        model: The model.
+        task: Its kind, and how it is asked.
+        questions: Its items.
+        scoring: How answers are scored.
+
+    Returns:
+        The answers in the order of the items.
+    """
     with tempfile.TemporaryDirectory() as scratch, redirect_stderr(io.StringIO()):  # lm-eval draws its own bars
-        asked = _Asked(progress, model, options)
-        tasks = TaskManager(include_defaults=False).load(str(_task(questions, options, Path(scratch))))
-        measured: Any = lm_eval.evaluate(asked, tasks, apply_chat_template=True, bootstrap_iters=0)
-    metrics = [name.partition(",")[0] for name in measured["higher_is_better"][TASK]]
-    samples = sorted(measured["samples"][TASK], key=lambda sample: sample["doc_id"])
-    return [
-        Answer(sample["filtered_resps"][0].strip(), {metric: float(sample[metric]) for metric in metrics})
-        for sample in samples
-    ]
+        loaded = TaskManager(include_defaults=False).load(str(_write_task(task, questions, Path(scratch))))
+        for one in loaded["tasks"].values():
+            one.override_metric("bypass")  # scored below, so that several answers and the judge are at hand
+        samples = evaluate(model, loaded, task)[task.name]
+    score = score_of(task.kind)
+    answers = []
+    for question, sample in zip(questions, samples, strict=True):
+        texts = tuple(text.strip("\n") if task.kind == "code" else text.strip() for text in sample["resps"][0])
+        scores = score(question.row(), texts, scoring.of(task.passes))
+        answers.append(Answer(texts[0].strip(), scores, texts if len(texts) > 1 else ()))
+    return answers
 
 
-def _task(questions: Sequence[Question], options: Benchmark, folder: Path) -> Path:
-    """Write the questions, and the task that asks these."""
-    rows = [json.dumps(asdict(question), ensure_ascii=False) for question in questions]
+def evaluate(model: Model, loaded: Any, task: Task, samples: Mapping[str, Sequence[int]] | None = None) -> Any:
+    """Run lm-eval and return every task's samples in the order of its items."""
+    measured: Any = lm_eval.evaluate(
+        model,  # type: ignore[arg-type]
+        loaded,
+        samples={name: list(numbers) for name, numbers in samples.items()} if samples else None,
+        system_instruction=task.system or None,
+        apply_chat_template=task.chat_template,
+        bootstrap_iters=0,
+    )
+    return {name: sorted(rows, key=lambda row: row["doc_id"]) for name, rows in measured["samples"].items()}
+
+
+def _write_task(task: Task, questions: Sequence[Question], folder: Path) -> Path:
+    """Write the items, and the task that asks these."""
+    rows = [json.dumps(question.row(), ensure_ascii=False) for question in questions]
     file = folder / "questions.jsonl"
     file.write_text("\n".join(rows) + "\n", "utf-8")
-    task = {
-        "include": str(TASKS / f"{TASK}.yaml"),
+    kind = FOLDER / f"{OWN_TASK if task.name == OWN_TASK else task.kind}.yaml"
+    usual = yaml.load(kind.read_text("utf-8"), _Plain).get("generation_kwargs", {})
+    sampled = {"do_sample": True, "temperature": task.temperature} if task.temperature else {"do_sample": False}
+    written: dict[str, Any] = {
+        "include": str(kind),
+        "task": task.name,
         "dataset_kwargs": {"data_files": {"test": str(file)}, "cache_dir": str(folder)},
-        "generation_kwargs": {"do_sample": False, "max_gen_toks": options.max_new_tokens, "until": []},
+        "repeats": task.samples,
+        "generation_kwargs": {
+            **sampled,
+            "max_gen_toks": task.max_new_tokens or usual["max_gen_toks"],
+            "until": [],
+        },
     }
+    if task.prompt:
+        written["doc_to_text"] = task.prompt
     path = folder / "task.yaml"
-    path.write_text(yaml.safe_dump(task), "utf-8")
+    path.write_text(yaml.safe_dump(written, allow_unicode=True), "utf-8")
     return path
 
 
-class _Asked(HFLM):
-    """lm-eval's Hugging Face model that says how far it is."""
+class _Plain(yaml.SafeLoader):
+    """Reads a task without importing the functions that it names."""
 
-    def __init__(self, progress: Callable[[int], None], model: Path, options: Benchmark) -> None:
-        precision = {"bf16": "bfloat16", "fp32": "float32"}[options.precision]
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-        super().__init__(pretrained=str(model), dtype=precision, batch_size=options.batch_size, device=device)
-        self._answered = 0
-        self._progress = progress
 
-    def _model_generate(self, context: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
-        generated = super()._model_generate(context, *args, **kwargs)
-        self._answered += len(context)
-        self._progress(self._answered)
-        return generated
+_Plain.add_constructor("!function", lambda loader, node: node.value)

@@ -1,27 +1,24 @@
-"""Compare base and candidate on the held-out questions, question by question."""
+"""Compare base and candidate on the held-out questions and a recipe's tasks, item by item."""
 
 import json
-from collections.abc import Sequence
+from collections import Counter
 from pathlib import Path
-from statistics import fmean
-from typing import Any
 
-from components.common.documents import read_table
 from components.common.errors import HeadraceError
-from components.common.report import Report, display
 from components.common.step import Context, Outcome
-from components.data.excerpt import may_quote
-from components.data.reasons import Reason
-from components.evaluation.benchmark.asking import TASK, Answer, Question, ask
-from components.evaluation.benchmark.options import Benchmark
-from components.evaluation.evidence import BASE, CANDIDATE, SAMPLES, Evidence, weigh
+from components.evaluation.benchmark.assess import Arms, Assessed, Assessment, assess
+from components.evaluation.benchmark.items import Asked, read_questions
+from components.evaluation.benchmark.options import OWN_TASK, Benchmark
+from components.evaluation.benchmark.page import report_of
+from components.evaluation.benchmark.served import is_url
+from components.evaluation.benchmark.speed import weigh_speed
+from components.evaluation.benchmark.tasks import measure_of
+from components.evaluation.evidence import BASE, CANDIDATE, SAMPLES, Evidence, Metric, weigh
 
-
-class LeftOut(Reason):
-    """Why a document is not asked."""
-
-    NOT_ONE_TURN = "not_one_turn", "It is not one question with its answer."
-    BEYOND_LIMIT = "beyond_limit", "There are more questions than `limit`."
+REPLIES = "replies.jsonl"
+"""Beside the evidence: seconds and tokens of every answer."""
+HARMS = ("offensive", "pii_leaked")
+"""Counted over the answers to all tasks together."""
 
 
 def run(base: Path, candidate: Path, questions: Path, evidence: Path, options: Benchmark, context: Context) -> Outcome:
@@ -31,154 +28,103 @@ def run(base: Path, candidate: Path, questions: Path, evidence: Path, options: B
         base: The model before tuning.
         candidate: The model that may be released.
         questions: Documents whose messages end with the expected answer.
-        evidence: `evidence.json`, `scores.json` and `samples.jsonl`.
+        evidence: `evidence.json`, `scores.json`, `samples.jsonl` and `replies.jsonl`.
         options: How to ask and to compare.
         context: The run.
     """
-    asked, documents, dropped = read_questions(questions, options.limit)
-    if not asked:
+    asked = read_questions(questions, options.limit)
+    if not asked.questions:
         raise HeadraceError(f"{questions} holds no question that can be asked; curate must hold some out")
-    total = 2 * len(asked)
-    before = ask(base, asked, options, lambda done: context.progress(done, total, "asking the base model"))
-    after = ask(
-        candidate, asked, options, lambda done: context.progress(len(asked) + done, total, "asking the candidate")
-    )
-    found = compare(asked, before, after, options)
+    return measure({BASE: base, CANDIDATE: candidate}, asked, evidence, options, context)
+
+
+def measure(arms: Arms, questions: Asked | None, evidence: Path, options: Benchmark, context: Context) -> Outcome:
+    """Ask one or two models everything and write the evidence.
+
+    Args:
+        arms: The models: `candidate`, and `base` where there is one.
+        questions: Held-out questions; None where there are none.
+        evidence: Folder for what was measured.
+        options: How to ask and to compare.
+        context: The run.
+    """
+    assessment = assess(arms, questions, options, context.progress)
+    served = any(is_url(where) for where in arms.values())
+    found = compare(assessment, options, served)
     found.write(evidence)
-    rows = [
-        {
-            **vars(question),
-            "base": {"answer": old.text, **old.scores},
-            "candidate": {"answer": new.text, **new.scores},
-        }
-        for question, old, new in zip(asked, before, after, strict=True)
-    ]
-    samples = "".join(f"{json.dumps(row, ensure_ascii=False, sort_keys=True)}\n" for row in rows)
-    (evidence / SAMPLES).write_text(samples, "utf-8")
+    rows = [row for assessed in assessment.tasks for row in assessed.rows()]
+    _write_lines(evidence / SAMPLES, rows)
+    _write_lines(
+        evidence / REPLIES,
+        [{"arm": arm, **vars(reply)} for arm, replies in assessment.replies.items() for reply in replies],
+    )
+    dropped = Counter[str]()
+    for assessed in assessment.tasks:
+        dropped.update(assessed.asked.dropped)
+    metrics: dict[str, float] = {}
+    for metric in found.metrics:
+        metrics[metric.name] = metric.value
+        if metric.base_value is not None and metric.gain is not None:
+            metrics |= {f"{metric.name}_base": metric.base_value, f"{metric.name}_gain": metric.gain}
     return Outcome(
-        counts_in=documents,
-        counts_out=len(asked),
-        dropped=dropped,
-        metrics={
-            name: value
-            for metric in found.metrics
-            for name, value in (
-                (metric.name, metric.value),
-                (f"{metric.name}_base", metric.base_value or 0.0),
-                (f"{metric.name}_gain", metric.gain or 0.0),
-            )
-        },
-        report=_report(found, rows, options),
+        counts_in=sum(assessed.asked.records for assessed in assessment.tasks),
+        counts_out=len(rows),
+        dropped=dict(dropped),
+        metrics=metrics,
+        report=report_of(found, assessment, options, served),
     )
 
 
-def read_questions(path: Path, limit: int = 0) -> tuple[list[Question], int, dict[str, int]]:
-    """Read the questions that can be asked.
+def compare(assessment: Assessment, options: Benchmark, served: bool = False) -> Evidence:
+    """Turn answers into evidence: every metric with its interval and, where there is a base, its paired gain.
 
     Args:
-        path: Documents with messages.
-        limit: Most questions, spread evenly; 0 for all.
-
-    Returns:
-        The questions, the number of documents, and how many were left out by reason.
+        assessment: What was answered.
+        options: Level and resamples of the intervals, prices.
+        served: Whether a model was asked over the network.
     """
-    table = read_table(path, ["id", "language", "messages", "metadata", "confidentiality", "pii"])
-    found = [
-        Question(
-            row["id"],
-            row["language"],
-            row["messages"][0]["content"],
-            row["messages"][1]["content"],
-            dict(row["metadata"]).get("fact", ""),
-            may_quote(row),
-        )
-        for row in table.to_pylist()
-        if [message["role"] for message in row["messages"]] == ["user", "assistant"]
-    ]
-    kept = found
-    if limit and len(found) > limit:
-        kept = [found[number * len(found) // limit] for number in range(limit)]
-    dropped = {LeftOut.NOT_ONE_TURN: table.num_rows - len(found), LeftOut.BEYOND_LIMIT: len(found) - len(kept)}
-    return kept, table.num_rows, {str(reason): count for reason, count in dropped.items() if count}
-
-
-def compare(
-    questions: Sequence[Question], before: Sequence[Answer], after: Sequence[Answer], options: Benchmark
-) -> Evidence:
-    """Turn two models' answers to the same questions into evidence.
-
-    Args:
-        questions: What was asked.
-        before: The base model's answers.
-        after: The candidate's answers, in the same order.
-        options: Level and resamples of the intervals.
-    """
-    scores = {
-        arm: {
-            name: {question.id: answer.scores[name] for question, answer in zip(questions, answers, strict=True)}
-            for name in after[0].scores
-        }
-        for arm, answers in ((BASE, before), (CANDIDATE, after))
+    metrics: list[Metric] = []
+    scores: dict[str, dict[str, dict[str, float]]] = {
+        arm: {} for arm in (CANDIDATE, *([BASE] if _has_base(assessment) else []))
     }
-    metrics = [
-        weigh(name, scores[CANDIDATE][name], scores[BASE][name], options, task=TASK) for name in scores[CANDIDATE]
-    ]
+
+    def add(name: str, by_arm: dict[str, dict[str, float]], task: str, higher_is_better: bool, unit: str) -> None:
+        for arm in scores:
+            scores[arm][name] = by_arm[arm]
+        pair = (by_arm[CANDIDATE], by_arm.get(BASE))
+        metrics.append(weigh(name, *pair, options, task=task, higher_is_better=higher_is_better, unit=unit))
+
+    for assessed in assessment.tasks:
+        before = "" if assessed.name == OWN_TASK else f"{assessed.name}."
+        for metric, higher in assessed.higher_is_better.items():
+            if metric in HARMS and assessed.kind != "open":
+                continue
+            by_arm = {arm: _scored(assessed, arm, metric, "") for arm in scores}
+            if any(by_arm[CANDIDATE]):
+                unit = "" if assessed.kind == "lm_eval" else measure_of(metric).unit
+                add(f"{before}{metric}", by_arm, assessed.name, higher, unit)
+    own = [assessed for assessed in assessment.tasks if assessed.kind != "lm_eval"]
+    for metric in HARMS if own else ():
+        together = {
+            arm: {item: score for one in own for item, score in _scored(one, arm, metric, f"{one.name}/").items()}
+            for arm in scores
+        }
+        add(metric, together, "all answers", measure_of(metric).higher_is_better, "")
+    metrics += weigh_speed(assessment.replies, options, served)
     return Evidence(options.confidence, metrics, scores)
 
 
-def _report(found: Evidence, rows: list[dict[str, Any]], options: Benchmark) -> Report:
-    first = found.metrics[0]
-    report = Report(
-        "Benchmark",
-        f"{_words(first.name)} {display(first.base_value)} → {display(first.value)} on {first.n:,} held-out questions",
-    )
-    report.metrics({_words(metric.name): metric.value for metric in found.metrics})
-    report.table(
-        [metric.row() for metric in found.metrics], f"Base against candidate, {options.confidence:.0%} intervals"
-    )
-    if first.p_value is not None:
-        report.text(
-            f"{first.gained} questions are right now that the base got wrong, {first.lost} the other way round "
-            f"(McNemar p = {first.p_value:.2g})."
-        )
-    for group in ("kind", "language"):
-        if len(values := sorted({row[group] for row in rows})) > 1:
-            report.table([_of_group(group, value, rows) for value in values], f"By {group}")
-    report.table(
-        [
-            {
-                "question": row["question"],
-                "expected": row["answer"],
-                "base": row["base"]["answer"],
-                "candidate": row["candidate"]["answer"],
-                "right": bool(row["candidate"]["exact_match"]),
-            }
-            for row in _examples([row for row in rows if row["quotable"]], options.examples)
-        ],
-        "Examples, wrong answers first",
-    )
-    return report.text(
-        "Answers are compared after Unicode NFC, case folding, collapsing white space and leaving out quotation marks "
-        "and closing punctuation; articles and Korean particles count."
-    )
-
-
-def _of_group(group: str, value: str, rows: list[dict[str, Any]]) -> dict[str, Any]:
-    among = [row for row in rows if row[group] == value]
+def _scored(assessed: Assessed, arm: str, metric: str, before: str) -> dict[str, float]:
     return {
-        group: value or "(none)",
-        "questions": len(among),
-        "base exact match": fmean(row["base"]["exact_match"] for row in among),
-        "candidate exact match": fmean(row["candidate"]["exact_match"] for row in among),
+        f"{before}{question.id}": answer.scores[metric]
+        for question, answer in zip(assessed.asked.questions, assessed.answers[arm], strict=True)
+        if metric in answer.scores
     }
 
 
-def _examples(rows: list[dict[str, Any]], most: int) -> list[dict[str, Any]]:
-    """Up to half of them wrong ones, the rest from the whole set."""
-    wrong = [row for row in rows if not row["candidate"]["exact_match"]][: most // 2]
-    right = [row for row in rows if row["candidate"]["exact_match"]][: most - len(wrong)]
-    return wrong + right
+def _has_base(assessment: Assessment) -> bool:
+    return BASE in assessment.replies
 
 
-def _words(metric: str) -> str:
-    return metric.replace("_", " ")
+def _write_lines(path: Path, rows: "list[dict]") -> None:
+    path.write_text("".join(f"{json.dumps(row, ensure_ascii=False, sort_keys=True)}\n" for row in rows), "utf-8")

@@ -16,13 +16,13 @@ def benchmark(
     options: dict,
     environment: dict,
 ):
-    """Ask base and candidate the held-out questions and compare their answers.
+    """Ask base and candidate the held-out questions and a recipe's tasks, and compare their answers.
 
     Args:
         base: The model before tuning.
         candidate: The model that may be released.
         questions: Documents whose messages end with the expected answer; none was trained on.
-        evidence: `evidence.json` with every metric and its interval, `scores.json`, `samples.jsonl` with every answer.
+        evidence: Every metric with its interval, every score, every answer, and how long each took.
         metrics: Scores of the candidate and its gain over the base.
         report: The comparison, with examples.
         options: The `evaluation.benchmark` part of the recipe.

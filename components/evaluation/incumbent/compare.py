@@ -18,7 +18,7 @@ from components.evaluation.serving import NOTHING, Serving
 from components.model.versions import PROVENANCE, SCORES, verify_version
 
 if TYPE_CHECKING:
-    from components.evaluation.benchmark.asking import Question
+    from components.evaluation.benchmark.items import Question
 
 
 def run(questions: Path, benchmark: Path, serving: Path, options: Comparing, context: Context) -> Outcome:
@@ -99,9 +99,9 @@ def _stored(store: SealedStore, prefix: str, scratch: Path) -> Mapping[str, Scor
 
 def _missing(evidence: Evidence, stored: Mapping[str, Scores], questions: Path, options: Comparing) -> "list[Question]":
     """The questions that the serving model has no scores of, if they are too many to do without."""
-    from components.evaluation.benchmark.compare import read_questions
+    from components.evaluation.benchmark.items import read_questions
 
-    asked, _, _ = read_questions(questions, options.benchmark.limit)
+    asked = read_questions(questions, options.benchmark.limit).questions
     items = {question.id for question in asked}
     known = items.intersection(
         *(stored.get(name, {}) for name, scores in evidence.scores.get(CANDIDATE, {}).items() if scores.keys() <= items)

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from statistics import NormalDist
 
-from components.evaluation.benchmark.intervals import Interval
+from components.evaluation.intervals import Interval
 
 
 def kappa(first: Sequence[bool], second: Sequence[bool], confidence: float) -> tuple[float, Interval]:

@@ -12,7 +12,7 @@ import pytest
 from components.common.environment import Environment
 from components.common.errors import UsageError
 from components.common.recipes import check_recipe, parts
-from components.evaluation.benchmark.compare import read_questions
+from components.evaluation.benchmark.items import read_questions
 from pipelines.single import run_single
 
 CANARY = "carmine-otter-{}"
@@ -179,7 +179,7 @@ def test_what_a_recipe_admits_but_must_not_show_is_in_no_report_and_no_log(tmp_p
     assert [page.name for page in pages if secret in page.read_text()] == []
     assert any(shown in page.read_text() for page in pages)
     assert not any(secret in path.read_text() for path in (work / "dataset").glob("card.*"))
-    found, *_ = read_questions(work / "questions")
+    found = read_questions(work / "questions").questions
     assert {secret in question.question for question in found if not question.quotable} == {True}
     assert {secret in question.question for question in found if question.quotable} == {False}
     assert secret not in "".join(capfd.readouterr())

@@ -4,7 +4,8 @@ from pathlib import Path
 import pytest
 
 from components.common.errors import HeadraceError
-from components.evaluation.benchmark.compare import read_questions, run
+from components.evaluation.benchmark.compare import run
+from components.evaluation.benchmark.items import read_questions
 from components.evaluation.benchmark.options import Benchmark
 
 OPTIONS = Benchmark(max_new_tokens=16, batch_size=4, threads=1)
@@ -16,7 +17,8 @@ def test_a_model_that_learned_beats_the_one_that_did_not(
     outcome = run(base, candidate, facts, tmp_path, OPTIONS, context("evaluation/benchmark"))
     found = json.loads((tmp_path / "evidence.json").read_text())
     metrics = {metric["name"]: metric for metric in found["metrics"]}
-    assert set(metrics) == {"exact_match", "token_f1"}
+    harm, speed = {"offensive", "pii_leaked"}, {"latency_p50", "latency_p95", "prompt_tokens", "completion_tokens"}
+    assert set(metrics) == {"exact_match", "token_f1", *harm, *speed}
     assert metrics["exact_match"]["value"] == 1
     assert metrics["exact_match"]["base_value"] == 0
     assert metrics["exact_match"]["gained"] == 4
@@ -39,10 +41,14 @@ def test_a_model_against_itself_gains_nothing_twice_with_the_same_bytes(
         path = tmp_path / name
         path.mkdir()
         run(base, base, facts, path, OPTIONS, context("evaluation/benchmark"))
-        written.append({file.name: file.read_bytes() for file in path.iterdir()})
+        written.append({file.name: file.read_text("utf-8") for file in path.iterdir()})
+    assert written[0].keys() == {"evidence.json", "scores.json", "samples.jsonl", "replies.jsonl"}
+    timed = [json.loads(one.pop("evidence.json"))["metrics"] for one in written]
+    assert [one.pop("replies.jsonl").count("\n") for one in written] == [8, 8]
     assert written[0] == written[1]
-    for metric in json.loads(written[0]["evidence.json"])["metrics"]:
-        assert metric["gain"] == 0
+    untimed = [[metric for metric in one if not metric["name"].startswith("latency")] for one in timed]
+    assert untimed[0] == untimed[1]
+    assert all(metric["gain"] == 0 for metric in untimed[0])
     said = capfd.readouterr()
     assert said.err == ""
     assert all(line.startswith("::progress ") for line in said.out.splitlines())
@@ -52,10 +58,10 @@ def test_only_single_questions_are_asked_and_a_limit_spreads_over_them(tmp_path:
     single = [[("user", f"question {number}"), ("assistant", "yes")] for number in range(10)]
     longer = [[("user", "a"), ("assistant", "b"), ("user", "c"), ("assistant", "d")]]
     path = write_dialogues(tmp_path, [*single, *longer])
-    questions, documents, dropped = read_questions(path, limit=5)
-    assert [question.question for question in questions] == [f"question {number}" for number in (0, 2, 4, 6, 8)]
-    assert documents == 11
-    assert dropped == {"not_one_turn": 1, "beyond_limit": 5}
+    asked = read_questions(path, limit=5)
+    assert [question.question for question in asked.questions] == [f"question {number}" for number in (0, 2, 4, 6, 8)]
+    assert asked.records == 11
+    assert asked.dropped == {"not_one_turn": 1, "beyond_limit": 5}
 
 
 def test_no_questions_is_an_error(base: Path, tmp_path: Path, context, write_dialogues) -> None:

@@ -8,7 +8,6 @@ does punctuation inside a word, because answers are names, versions and licences
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Mapping, Sequence
 
 _EDGES = "\"'`“”‘’«»「」『』.,;:!?。、，！？*()[]"
 _SPACE = re.compile(r"\s+")
@@ -33,9 +32,3 @@ def token_f1(answer: str, expected: str) -> float:
         return float(given == wanted)
     common = (Counter(given) & Counter(wanted)).total()
     return 2 * common / (len(given) + len(wanted))
-
-
-def score(document: Mapping[str, str], results: Sequence[str]) -> dict[str, float]:
-    """Score one question for lm-eval (`process_results` of the task)."""
-    answer, expected = results[0].strip(), document["answer"]
-    return {"exact_match": exact_match(answer, expected), "token_f1": token_f1(answer, expected)}

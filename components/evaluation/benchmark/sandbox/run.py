@@ -14,11 +14,9 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from pydantic import Field
-
 from components.common.errors import HeadraceError
-from components.common.options import Options
 from components.evaluation.benchmark.sandbox.confine import ALLOWED
+from components.evaluation.benchmark.sandbox.limits import Limits
 
 CONFINE = Path(__file__).with_name("confine.py")
 _LOOK = 0.05
@@ -69,15 +67,6 @@ HELD = (
     "environment",
 )
 """What the probe must find closed."""
-
-
-class Limits(Options):
-    """What a program that a model wrote may use."""
-
-    seconds: float = Field(10.0, gt=0, description="Wall-clock and processor seconds.")
-    memory_mib: int = Field(512, ge=64, description="Address space in MiB.")
-    file_mib: int = Field(8, ge=1, description="Largest file in MiB; all of its files may take four times as much.")
-    open_files: int = Field(64, ge=16, description="Files open at a time.")
 
 
 @dataclass(frozen=True)
