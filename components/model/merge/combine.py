@@ -1,12 +1,14 @@
-"""Merge an adapter into its base: one model directory that any engine serves."""
+"""Merge what was trained into its base model: one model directory that any engine serves."""
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 import transformers
 from peft import PeftModel
-from transformers import AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from components.common.errors import HeadraceError
 from components.common.ledger import SIDECAR
@@ -17,24 +19,30 @@ from components.model.merge.options import Merge
 from components.model.tune.method import PRECISIONS
 from components.model.versions import ADAPTER, BASE, TRAINING, read_json
 
+LOW_RANK, WHOLE = "adapter_model.safetensors", "model*.safetensors"
+"""What a training left: matrices of low rank, or every weight anew."""
+
+_WEIGHTS = (".safetensors", ".gguf", ".bin", ".pt", ".pth")
+
 
 def run(base: Path, adapter: Path, candidate: Path, options: Merge, context: Context) -> Outcome:
     """Merge and convert.
 
     Args:
         base: Model directory the adapter was trained on.
-        adapter: The adapter.
+        adapter: What was trained: an adapter, or whole weights.
         candidate: The merged model: safetensors, tokenizer, chat template, 8-bit GGUF and the adapter itself.
         options: How to store it.
         context: The run.
     """
     transformers.utils.logging.disable_progress_bar()
-    name, trained_on = read_json(base / BASE)["name"], read_json(adapter / TRAINING)["base"]
+    training = read_json(adapter / TRAINING)
+    name, trained_on = read_json(base / BASE)["name"], training["base"]
     if trained_on != name:
         raise HeadraceError(f"the adapter was trained on {trained_on}, not on {name}; tune it again")
     context.progress(0, 2, "merging")
     add_up(base, adapter, candidate, options.precision)
-    shutil.copytree(adapter, candidate / ADAPTER, ignore=shutil.ignore_patterns(SIDECAR))
+    shutil.copytree(adapter, candidate / ADAPTER, ignore=_not_kept(adapter))
     context.progress(1, 2, "writing the 8-bit file for llama.cpp")
     write_gguf(candidate, name)
     context.progress(2, 2, name)
@@ -43,18 +51,58 @@ def run(base: Path, adapter: Path, candidate: Path, options: Merge, context: Con
         for file in sorted(candidate.rglob("*"))
         if file.is_file()
     }
-    report = Report("Merged model", f"{name} with its adapter, in {options.precision} and as 8-bit GGUF")
+    report = Report("Merged model", f"{name}, {_how(adapter)}, in {options.precision} and as 8-bit GGUF")
     report.table([{"file": file, "MiB": round(size, 2)} for file, size in sizes.items()], "Files")
     return Outcome(1, 1, report, metrics={"mib": round(sum(sizes.values()), 1)})
 
 
 def add_up(base: Path, adapter: Path, candidate: Path, precision: str) -> None:
-    """Write base and adapter as one model, with the base's tokenizer and chat template."""
-    # Added up in full precision and rounded once.
-    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
-    merged = PeftModel.from_pretrained(model, adapter).merge_and_unload()
-    merged = merged.to(PRECISIONS[precision])
+    """Write base and adapter as one model, with the base's tokenizer and chat template.
+
+    What both directories have beside weights, such as a configuration for longer contexts, comes from the adapter's.
+
+    Args:
+        base: Model directory the adapter was trained on.
+        adapter: An adapter as peft saves it (LoRA, with or without rank-stabilised scale, DoRA), or whole weights.
+        candidate: Directory to write to.
+        precision: `bf16` or `fp32`.
+
+    Raises:
+        HeadraceError: There are no safetensors, or weights that are no numbers.
+    """
+    merged = _merged(base, adapter)
+    broken = [name for name, value in merged.state_dict().items() if not value.isfinite().all()]
+    if broken:
+        raise HeadraceError(f"{broken[0]} of the merged model holds no numbers; lower learning_rate and tune again")
     for file in sorted(base.iterdir()):
-        if file.suffix not in (".safetensors", ".gguf") and file.name not in (SIDECAR, "config.json"):
-            shutil.copyfile(file, candidate / file.name)
-    merged.save_pretrained(candidate)
+        if file.suffix not in _WEIGHTS and file.name not in (SIDECAR, "config.json"):
+            own = adapter / file.name
+            shutil.copyfile(own if own.is_file() else file, candidate / file.name)
+    merged.to(PRECISIONS[precision]).save_pretrained(candidate)
+
+
+def _merged(base: Path, adapter: Path) -> PreTrainedModel:
+    """The sum in full precision, so that it is rounded once."""
+    loading: Mapping[str, Any] = {"dtype": torch.float32, "use_safetensors": True}
+    if (adapter / LOW_RANK).is_file():
+        configured = adapter if (adapter / "config.json").is_file() else base
+        config = AutoConfig.from_pretrained(configured)
+        model = AutoModelForCausalLM.from_pretrained(base, config=config, **loading)
+        return PeftModel.from_pretrained(model, adapter).merge_and_unload()
+    if any(adapter.glob(WHOLE)):
+        return AutoModelForCausalLM.from_pretrained(adapter, **loading)
+    raise HeadraceError(f"{adapter} holds neither {LOW_RANK} nor {WHOLE}; tune it again: only safetensors are read")
+
+
+def _not_kept(adapter: Path) -> Any:
+    """What of a training does not go into the version: whole weights are in it already."""
+    whole = () if (adapter / LOW_RANK).is_file() else ("model*.safetensors*", "tokenizer*", "config.json")
+    return shutil.ignore_patterns(SIDECAR, *whole)
+
+
+def _how(adapter: Path) -> str:
+    if not (adapter / LOW_RANK).is_file():
+        return "every weight tuned"
+    config = read_json(adapter / "adapter_config.json")
+    kind = "DoRA" if config.get("use_dora") else "rank-stabilised LoRA" if config.get("use_rslora") else "LoRA"
+    return f"with its {kind} adapter of rank {config['r']}"

@@ -15,11 +15,11 @@ def merge(
     options: dict,
     environment: dict,
 ):
-    """Merge an adapter into its base model.
+    """Merge what was trained into its base model.
 
     Args:
         base: Model directory the adapter was trained on.
-        adapter: The adapter.
+        adapter: What was trained: an adapter, or whole weights.
         candidate: The merged model with safetensors, tokenizer, 8-bit GGUF and the adapter.
         metrics: Its size.
         report: Its files.
