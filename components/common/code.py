@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+import subprocess
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -21,6 +22,16 @@ def code_digest() -> str:
             digest.update(f"{path.relative_to(PACKAGE).as_posix()}\0{len(data)}\0".encode())
             digest.update(data)
     return digest.hexdigest()
+
+
+@cache
+def commit() -> str:
+    """The commit that is checked out, `+` after it when a file differs; the installed version outside a checkout."""
+    try:
+        asked = ["git", "-C", str(PACKAGE), "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty=+"]
+        return subprocess.run(asked, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return f"headrace {metadata.version('headrace')}"
 
 
 @cache

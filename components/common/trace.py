@@ -90,6 +90,21 @@ def downstream(entries: dict[str, dict[str, Any]], holding: Iterable[str]) -> se
     return _closure(held, children)
 
 
+def versions_before(ledger: Ledger, entries: Iterable[str], kind: str) -> list[str]:
+    """Names of the signed versions that entries are or were made from, sorted.
+
+    Args:
+        ledger: The ledger to read.
+        entries: Names of entries; what is none is passed over.
+        kind: `datasets`, `models` or `publications`.
+    """
+    known = dict(ledger.entries())
+    parents = {name: [made["entry"] for made in entry["inputs"].values()] for name, entry in known.items()}
+    heads = _heads_by_entry(ledger)
+    found = {head for name in _closure(entries, parents) for head in heads.get(name, ())}
+    return sorted(head for head in found if head.startswith(f"{kind}/"))
+
+
 def documents_of(ledger: Ledger, answer: Trace) -> list[str]:
     """Ids of the documents in the dataset versions that a traced subject is, or was made from, sorted.
 
