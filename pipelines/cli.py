@@ -416,6 +416,7 @@ def _mount() -> None:
     app.add_typer(importlib.import_module("pipelines.evaluate_cli").evaluate_app)
     app.add_typer(importlib.import_module("pipelines.ratings_cli").ratings_app, name="ratings")
     app.add_typer(importlib.import_module("pipelines.dashboard_cli").dashboard_app)
+    app.add_typer(importlib.import_module("pipelines.rebuild_cli").rebuild_app)
     app.add_typer(importlib.import_module("pipelines.cluster_cli").app)
     app.add_typer(importlib.import_module("pipelines.backup_cli").app)
     app.add_typer(importlib.import_module("pipelines.images_cli").images_app, name="images")

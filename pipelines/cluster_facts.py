@@ -25,7 +25,7 @@ from kubernetes import client
 from components.common.environment import Environment, Kubeflow, Serving
 from components.common.errors import HeadraceError
 from components.common.store import open_store
-from components.release.services import configuration
+from components.release.api import configuration
 from pipelines.kubeflow import VARIABLES
 
 KSERVE = "kserve"

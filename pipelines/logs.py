@@ -10,7 +10,7 @@ from kubernetes import client
 from components.common.environment import Environment
 from components.common.errors import HeadraceError, UsageError
 from components.common.step import DONE, ERROR, PROGRESS
-from components.release.services import Api, Refused
+from components.release.api import Api, Refused
 from pipelines.kubeflow import Run, Task
 
 _MARKED = {ERROR: "error: {message}", PROGRESS: "{done}/{total} {note}", DONE: "done; report: {report}"}

@@ -42,7 +42,7 @@ def tune_and_publish(
         options=parts["decontaminate"],
         environment=here,
     ).outputs["clean"]
-    tuned = tune(base=base, pairs=pairs, options=parts["tune"], environment=here)
+    tuned = tune(base=base, pairs=pairs, options=parts["tune"], environment=parts["trainplace"])
     candidate = merge(base=base, adapter=tuned.outputs["adapter"], options=parts["merge"], environment=here).outputs[
         "candidate"
     ]

@@ -80,6 +80,22 @@ class Sizes(Options):
     probe: Accelerated = Field(default=Accelerated(cpu="8", memory="10Gi"), description="Trainings of a probe.")
 
 
+class Training(Options):
+    """Over what a training is spread. How large a node is, `sizes.tune` says, and which nodes, `pools.experiment`."""
+
+    nodes: int = Field(1, ge=1, le=1000, description="Nodes that train together; more than one: by Kubeflow Trainer.")
+    shard: bool = Field(
+        False,
+        description="Spread the weights over all accelerators (FSDP), for models that one does not hold; else each has "
+        "all of them.",
+    )
+    runtime: str = Field("torch-distributed", min_length=1, description="Name of Trainer's ClusterTrainingRuntime.")
+    hours: int = Field(24, ge=1, description="Hours after which a training on several nodes is taken for stuck.")
+    image: str = Field("", description="Image of the nodes; empty means that of the step which asks for them.")
+    namespace: str = Field("", description="Namespace of the TrainJob; empty means that of the step.")
+    service_account: str = Field("", description="Service account of the nodes; empty means that of the step.")
+
+
 class Serving(Options):
     """Where models are served."""
 
@@ -166,6 +182,7 @@ class Environment(Options):
     serving: Serving = Field(default=Serving(), description="Where models are served.")
     pools: Pools = Field(default=Pools(), description="Which nodes pods run on.")
     sizes: Sizes = Field(default=Sizes(), description="What the heavy steps get.")
+    training: Training = Field(default=Training(), description="Over what a training is spread.")
     prometheus: str = Field("", description="Base URL of the Prometheus that scrapes the predictors.")
     kubeflow: Kubeflow = Field(default=Kubeflow(), description="Where pipelines run.")
     schedules: list[Schedule] = Field([], description="Recurring runs.")
@@ -189,6 +206,16 @@ class Environment(Options):
         return self.model_dump(
             mode="json", include={"name", "home", "store", "tracking", "signing_key", "keys", "encryption", "cmek"}
         )
+
+    def trainplace(self) -> dict[str, Any]:
+        """Return what a training is given: where it is spread over more than a pod has by itself, over what, too.
+
+        What is trained depends on that, so it belongs into its cache.
+        """
+        if self.training == Training():
+            return self.workplace()
+        spread = {"training": ..., "sizes": {"tune"}, "pools": {"experiment"}}
+        return self.workplace() | self.model_dump(mode="json", include=spread)
 
 
 def environment_file(name: str) -> Path:

@@ -79,6 +79,11 @@ def artifact_files(path: Path, vault: Vault = OPEN) -> dict[str, str]:
     return {name: vault.digest(path / name, name) for name in names}
 
 
+def artifact_digest(path: Path) -> str:
+    """Name an artifact by its files, as the ledger does."""
+    return sha256(canonical(artifact_files(path)))
+
+
 def record_ids(path: Path) -> list[str]:
     """Document ids of an artifact; empty when it does not hold documents."""
     parts = sorted(path.glob("part-*.parquet"))

@@ -6,11 +6,12 @@ what goes into it, so the same work has the same name and a report can give it b
 """
 
 import contextlib
+import functools
 import logging
 import os
 import platform
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -36,6 +37,9 @@ RECIPE, SURROUNDINGS = "recipe.yaml", "environment.yaml"
 
 LIBRARIES = ("torch", "transformers", "peft", "trl", "accelerate", "datasets", "tokenizers", "safetensors", "numpy")
 """Libraries whose version can change what training comes to."""
+
+REBUILT = "-rebuild"
+"""How the names of experiments end whose runs made others again."""
 
 _KEY = "WANDB_API_KEY"
 
@@ -170,7 +174,9 @@ def find_run(environment: Environment, subject: str) -> Run:
     client = _client(environment)
     with contextlib.suppress(mlflow.MlflowException):
         return client.get_run(subject)
-    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+    experiments = [
+        experiment.experiment_id for experiment in client.search_experiments() if not experiment.name.endswith(REBUILT)
+    ]
     asked = subject.rpartition("/")[2] if "/" in subject and not subject.startswith("models/") else subject
     if "'" not in asked and experiments:
         field = f"tags.`{PREFIX}model`" if asked.startswith("models/") else "attributes.run_name"
@@ -231,21 +237,26 @@ def _client(environment: Environment) -> mlflow.MlflowClient:
 
 
 class _Mlflow:
-    """The run in MLflow."""
+    """The run in MLflow, also when it has ended."""
+
+    def __init__(self, client: mlflow.MlflowClient, run: str) -> None:
+        self._client = client
+        self._run = run
 
     def measure(self, metrics: Mapping[str, float], step: int) -> None:
-        mlflow.log_metrics(dict(metrics), step=step)
+        mlflow.log_metrics(dict(metrics), step=step, run_id=self._run)
 
     def note(self, tags: Mapping[str, str]) -> None:
-        mlflow.set_tags(dict(tags))
+        for tag, value in tags.items():
+            self._client.set_tag(self._run, tag, value)
 
     def attach(self, name: str, text: str) -> None:
-        mlflow.log_text(text, name)
+        self._client.log_text(self._run, text, name)
 
 
 @contextmanager
 def _mlflow(environment: Environment, experiment: str, name: str, settings: Mapping[str, Any]) -> Iterator[Recorder]:
-    _client(environment)
+    client = _client(environment)
     try:
         if mlflow.get_experiment_by_name(experiment) is None:
             mlflow.create_experiment(experiment, artifact_location=f"{environment.store}/tracking/{experiment}")
@@ -255,27 +266,33 @@ def _mlflow(environment: Environment, experiment: str, name: str, settings: Mapp
             f"the tracking server {environment.tracking} does not take experiment {experiment}: "
             f"{str(error).splitlines()[0]}; check `tracking` of the environment and that the server runs"
         ) from error
-    with mlflow.start_run(run_name=name):
+    with mlflow.start_run(run_name=name) as run:
         mlflow.log_params(dict(settings))
-        yield _Mlflow()
+        yield _Mlflow(client, run.info.run_id)
 
 
 class _Wandb:
-    """The run in Weights & Biases."""
+    """The run in Weights & Biases; what is noted when it has ended, resumes it."""
 
-    def __init__(self, run: Any) -> None:
-        self._run = run
+    def __init__(self, begin: Callable[..., Any]) -> None:
+        self._begin = begin
+        self.run = begin()
 
     def measure(self, metrics: Mapping[str, float], step: int) -> None:
-        self._run.log(dict(metrics), step=step)
+        self.run.log(dict(metrics), step=step)
 
     def note(self, tags: Mapping[str, str]) -> None:
-        self._run.config.update(dict(tags), allow_val_change=True)
+        if not self.run._is_finished:
+            self.run.config.update(dict(tags), allow_val_change=True)
+            return
+        resumed = self._begin(id=self.run.id, resume="allow")
+        resumed.config.update(dict(tags), allow_val_change=True)
+        resumed.finish()
 
     def attach(self, name: str, text: str) -> None:
-        path = Path(self._run.dir, name)
+        path = Path(self.run.dir, name)
         path.write_text(text, "utf-8")
-        self._run.save(str(path), base_path=self._run.dir, policy="now")
+        self.run.save(str(path), base_path=self.run.dir, policy="now")
 
 
 @contextmanager
@@ -291,17 +308,20 @@ def _wandb(environment: Environment, experiment: str, name: str, settings: Mappi
         raise UsageError(f"model.tune.trackers: wandb needs its key in the environment variable {_KEY}")
     folder = Path(environment.home or tempfile.gettempdir()) / "wandb"
     folder.mkdir(parents=True, exist_ok=True)
-    run = wandb.init(
-        project=experiment,
-        name=name,
-        config=dict(settings),
-        dir=str(folder),
-        mode="offline" if offline else "online",
-        settings=wandb.Settings(silent=True, console="off", disable_git=True, x_disable_stats=True),
+    recorder = _Wandb(
+        functools.partial(
+            wandb.init,
+            project=experiment,
+            name=name,
+            config=dict(settings),
+            dir=str(folder),
+            mode="offline" if offline else "online",
+            settings=wandb.Settings(silent=True, console="off", disable_git=True, x_disable_stats=True),
+        )
     )
     try:
-        yield _Wandb(run)
+        yield recorder
     except BaseException:
-        run.finish(exit_code=1)
+        recorder.run.finish(exit_code=1)
         raise
-    run.finish()
+    recorder.run.finish()

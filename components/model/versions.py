@@ -22,6 +22,12 @@ ADAPTER = "adapter"
 TRAINING = "training.json"
 """In an adapter: what it was trained with and how the loss went."""
 
+ALIGNMENT = "alignment.json"
+"""In an aligned adapter: how it was aligned, and what that changed."""
+
+QUANTIZATION = "quantization.json"
+"""In a merged model: its files for serving, and what quantizing them costs."""
+
 CARD = "MODEL_CARD.md"
 EVALUATION = "evaluation.json"
 SCORES = "scores.json"

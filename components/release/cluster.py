@@ -4,7 +4,7 @@ from typing import Any
 
 from kubernetes import client
 
-from components.release.services import Api, Refused
+from components.release.api import Api, Refused
 
 _GATEWAY = ("gateway.networking.k8s.io", "v1")
 _KNATIVE = ("serving.knative.dev", "v1")

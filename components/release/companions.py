@@ -10,9 +10,10 @@ from kubernetes import client
 
 from components.common.environment import Environment
 from components.common.errors import HeadraceError, UsageError
+from components.release.api import Api, Refused
 from components.release.manifest import Manifest
 from components.release.publish.options import Publish
-from components.release.services import FIELD_MANAGER, Api, InferenceServices, Refused
+from components.release.services import FIELD_MANAGER, InferenceServices
 
 _PODS = "serving.kserve.io/inferenceservice"
 _NAMESPACE = "kubernetes.io/metadata.name"

@@ -13,8 +13,9 @@ from kubernetes import client
 
 from components.common.environment import Serving
 from components.common.errors import HeadraceError
+from components.release.api import Api, Refused
 from components.release.manifest import REVISION, Manifest
-from components.release.services import Api, InferenceServices, Refused
+from components.release.services import InferenceServices
 
 SERVICE_LABEL = "serving.kserve.io/inferenceservice"
 """Label that KServe gives to everything of a service."""

@@ -13,9 +13,10 @@ from kubernetes import client
 
 from components.common.environment import Serving
 from components.common.errors import HeadraceError
+from components.release.api import Refused
 from components.release.cluster import found
 from components.release.manifest import PREFIX, Manifest
-from components.release.services import InferenceServices, Refused
+from components.release.services import InferenceServices
 
 PREVIOUS = f"{PREFIX}/previous"
 """The predictor that was stable before the last promotion."""

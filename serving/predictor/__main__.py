@@ -46,7 +46,7 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         "--engine",
         choices=["llama.cpp", "transformers"],
         default="llama.cpp",
-        help="llama.cpp reads model-q8_0.gguf; transformers reads model.safetensors, slowly (default: llama.cpp)",
+        help="llama.cpp reads model-*.gguf; transformers reads model.safetensors, slowly (default: llama.cpp)",
     )
     parser.add_argument(
         "--threads", type=_at_least(1), default=1, help="CPU threads, at most the free cores (default: 1)"

@@ -1,4 +1,4 @@
-"""llama.cpp on the version's 8-bit GGUF: the engine for CPUs."""
+"""llama.cpp on the version's GGUF file: the engine for CPUs."""
 
 import secrets
 import signal
@@ -12,7 +12,8 @@ import xllamacpp
 from components.common.errors import HeadraceError
 from serving.predictor.engine import Completion, Emit, Message, RequestRefused, Sampling, require_files, too_long
 
-WEIGHTS = "model-q8_0.gguf"
+WEIGHTS = "model-*.gguf"
+"""The weights, whatever their quantization."""
 PREFILL_BATCH = 512
 """Prompt tokens between two looks at whether the client is still there: about two seconds on one thread."""
 
@@ -35,7 +36,8 @@ class LlamaCpp:
         require_files(directory, "config.json", "tokenizer*", WEIGHTS)
         self.slots = slots
         params = xllamacpp.CommonParams()
-        params.model.path = str(directory / WEIGHTS)
+        weights = next(directory.glob(WEIGHTS))
+        params.model.path = str(weights)
         params.n_parallel = slots
         params.n_ctx = slots * max_model_len
         params.n_batch = PREFILL_BATCH
@@ -51,7 +53,7 @@ class LlamaCpp:
         try:
             self._server = xllamacpp.Server(params)
         except RuntimeError as error:
-            raise HeadraceError(f"{directory / WEIGHTS}: llama.cpp cannot load it; make the version again") from error
+            raise HeadraceError(f"{weights}: llama.cpp cannot load it; make the version again") from error
         _restore_signal_handlers()
 
     def generate(self, prompt: str | Sequence[Message], sampling: Sampling, emit: Emit) -> Completion:

@@ -1,7 +1,6 @@
 """Merge what was trained into its base model: one model directory that any engine serves."""
 
 import shutil
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +10,15 @@ from peft import PeftModel
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from components.common.errors import HeadraceError
-from components.common.ledger import SIDECAR
+from components.common.ledger import SIDECAR, canonical
 from components.common.report import Report
 from components.common.step import Context, Outcome
 from components.model.gguf import write_gguf
+from components.model.merge.cost import measure, serving_files
 from components.model.merge.options import Merge
-from components.model.tune.method import PRECISIONS
-from components.model.versions import ADAPTER, BASE, TRAINING, read_json
+from components.model.tune.method import PRECISIONS, quantization_of
+from components.model.tune.options import Method
+from components.model.versions import ADAPTER, BASE, QUANTIZATION, TRAINING, read_json
 
 LOW_RANK, WHOLE = "adapter_model.safetensors", "model*.safetensors"
 """What a training left: matrices of low rank, or every weight anew."""
@@ -31,7 +32,7 @@ def run(base: Path, adapter: Path, candidate: Path, options: Merge, context: Con
     Args:
         base: Model directory the adapter was trained on.
         adapter: What was trained: an adapter, or whole weights.
-        candidate: The merged model: safetensors, tokenizer, chat template, 8-bit GGUF and the adapter itself.
+        candidate: The merged model: safetensors, tokenizer, chat template, GGUF and the adapter itself.
         options: How to store it.
         context: The run.
     """
@@ -40,20 +41,33 @@ def run(base: Path, adapter: Path, candidate: Path, options: Merge, context: Con
     name, trained_on = read_json(base / BASE)["name"], training["base"]
     if trained_on != name:
         raise HeadraceError(f"the adapter was trained on {trained_on}, not on {name}; tune it again")
-    context.progress(0, 2, "merging")
+    context.progress(0, 3, "merging")
     add_up(base, adapter, candidate, options.precision)
     shutil.copytree(adapter, candidate / ADAPTER, ignore=_not_kept(adapter))
-    context.progress(1, 2, "writing the 8-bit file for llama.cpp")
-    write_gguf(candidate, name)
-    context.progress(2, 2, name)
+    context.progress(1, 3, f"writing {options.quantization} for llama.cpp")
+    gguf = write_gguf(candidate, name, options.quantization)
+    cost = None
+    if options.measure_tokens:
+        context.progress(2, 3, "comparing the quantized weights with the merged ones")
+        cost = measure(candidate, gguf, options.measure_tokens)
     sizes = {
         file.relative_to(candidate).as_posix(): file.stat().st_size / 2**20
         for file in sorted(candidate.rglob("*"))
         if file.is_file()
     }
-    report = Report("Merged model", f"{name}, {_how(adapter)}, in {options.precision} and as 8-bit GGUF")
+    serving = serving_files(sizes, options.quantization, gguf.name, cost)
+    (candidate / QUANTIZATION).write_bytes(canonical(serving))
+    context.progress(3, 3, name)
+    report = Report(
+        "Merged model", f"{name}, {_how(adapter)}, in {options.precision} and as GGUF in {options.quantization}"
+    )
+    if cost:
+        report.text(f"Quantized: {cost.sentence()}.")
     report.table([{"file": file, "MiB": round(size, 2)} for file, size in sizes.items()], "Files")
-    return Outcome(1, 1, report, metrics={"mib": round(sum(sizes.values()), 1)})
+    metrics = {"mib": round(sum(sizes.values()), 1)}
+    if cost:
+        metrics |= {"agreement": round(cost.agreement, 4), "divergence": round(cost.divergence, 6)}
+    return Outcome(1, 1, report, metrics=metrics)
 
 
 def add_up(base: Path, adapter: Path, candidate: Path, precision: str) -> None:
@@ -82,16 +96,31 @@ def add_up(base: Path, adapter: Path, candidate: Path, precision: str) -> None:
 
 
 def _merged(base: Path, adapter: Path) -> PreTrainedModel:
-    """The sum in full precision, so that it is rounded once."""
-    loading: Mapping[str, Any] = {"dtype": torch.float32, "use_safetensors": True}
+    """The sum in full precision, so that it is rounded once.
+
+    What was trained on a quantized base is added to that base as it was seen in training, dequantized.
+    """
+    loading: dict[str, Any] = {"dtype": torch.float32, "use_safetensors": True}
     if (adapter / LOW_RANK).is_file():
         configured = adapter if (adapter / "config.json").is_file() else base
         config = AutoConfig.from_pretrained(configured)
+        if quantized := _quantization(adapter):
+            loading |= {"quantization_config": quantized, "dtype": torch.bfloat16}
         model = AutoModelForCausalLM.from_pretrained(base, config=config, **loading)
+        if quantized:
+            model = model.dequantize().float()
         return PeftModel.from_pretrained(model, adapter).merge_and_unload()
     if any(adapter.glob(WHOLE)):
         return AutoModelForCausalLM.from_pretrained(adapter, **loading)
     raise HeadraceError(f"{adapter} holds neither {LOW_RANK} nor {WHOLE}; tune it again: only safetensors are read")
+
+
+def _quantization(adapter: Path) -> Any:
+    """How the base was quantized that an adapter was trained on; None if it was not."""
+    options = read_json(adapter / TRAINING).get("options", {}) if (adapter / TRAINING).is_file() else {}
+    if options.get("method") != "qlora":
+        return None
+    return quantization_of(Method.model_validate({name: options[name] for name in Method.model_fields}))
 
 
 def _not_kept(adapter: Path) -> Any:

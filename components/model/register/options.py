@@ -17,5 +17,6 @@ class Register(Options):
         "Answering short questions about the documents it was tuned on.",
         description="One or two sentences for the model card: what the model is for, and what it is not for.",
     )
+    intended_use_ko: str = Field("", description="The same in Korean; empty: the card says it in English only.")
     languages: list[str] = Field(["en"], description="BCP-47 languages for the model card.")
     recipe: str = Field("", description="Digest of the recipe that made the model; the plan fills it in.")

@@ -1,8 +1,7 @@
 """Tune a model on question and answer pairs: supervised fine-tuning with trl and peft."""
 
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -18,11 +17,12 @@ from trl import SFTConfig, SFTTrainer
 
 from components.common.code import code_digest
 from components.common.errors import HeadraceError
-from components.common.ledger import canonical, entry_of
+from components.common.ledger import artifact_digest, canonical, entry_of
 from components.common.merkle import merkle_root
 from components.common.sealed_store import store_of
 from components.common.step import Context, Outcome
-from components.model.tracking import Log, track
+from components.model.launch.spread import spread
+from components.model.tracking import track
 from components.model.tune import ranks
 from components.model.tune.checkpoints import Checkpoints, name_training
 from components.model.tune.faults import check_model, refuse_impossible
@@ -38,6 +38,7 @@ from components.model.versions import BASE, TRAINING, read_json
 LIBRARIES = ("torch", "transformers", "peft", "trl")
 
 
+@spread("adapter")
 def run(base: Path, pairs: Path, adapter: Path, options: Tune, context: Context) -> Outcome:
     """Tune a model, from where an earlier attempt was interrupted if there was one.
 
@@ -71,15 +72,22 @@ def run(base: Path, pairs: Path, adapter: Path, options: Tune, context: Context)
     checkpoints = Checkpoints(store_of(context.environment), training, options.keep_checkpoints)
     with (
         tempfile.TemporaryDirectory() as scratch,
-        track(context.environment, options.experiment, label, settings, tags)
-        if ranks.rank() == 0
-        else _untracked() as log,
+        track(
+            context.environment,
+            options.experiment,
+            label,
+            settings,
+            tags,
+            trackers=options.trackers,
+            recipe={"model": {"tune": options.model_dump(mode="json")}},
+        ) as log,
     ):
         trainer, epochs = _trainer(base, tokenizer, read, validated, options, Path(scratch))
         fitted = fit(trainer, options, epochs, checkpoints, context, log)
     learns, weights = trained_weights(trainer.model)
     trained = {
         "base": name,
+        "run": f"{options.experiment}/{label}",
         "options": options.model_dump(mode="json"),
         "pairs": len(read.rows),
         "longest_pair": read.longest,
@@ -100,6 +108,7 @@ def run(base: Path, pairs: Path, adapter: Path, options: Tune, context: Context)
     if ranks.rank() == 0:
         save(trainer.model, name, adapter)
         (adapter / TRAINING).write_bytes(canonical(trained))
+        log.note(adapter=artifact_digest(adapter))
     checkpoints.forget()
     metrics = {
         "steps": fitted.kept_step,
@@ -147,7 +156,9 @@ class CompletionTrainer(SFTTrainer):
         logits = model(**context, use_cache=False, logits_to_keep=columns).logits
         chosen = scored[:, columns]
         loss = cross_entropy(logits[chosen].float(), following[:, columns][chosen], reduction="sum")
-        return loss / (scored.sum() if num_items_in_batch is None else num_items_in_batch)
+        if num_items_in_batch is None:
+            return loss / scored.sum()
+        return loss * self.accelerator.num_processes / num_items_in_batch  # gradients are averaged over processes
 
 
 def _trainer(
@@ -177,12 +188,6 @@ def _trainer(
     records = [[pairs.records[number]] for number in learned]
     # What is padded is computed.
     return trainer, Epochs(lengths, records, "similar", options.batch_size * options.accumulation, options.seed)
-
-
-@contextmanager
-def _untracked() -> Iterator[Log]:
-    """What another process than the first measures is recorded there."""
-    yield lambda metrics, step: None
 
 
 def _dataset(rows: Sequence[dict[str, Any]], chosen: Sequence[int]) -> Dataset:

@@ -31,7 +31,7 @@ def load_base(base: Path, options: Method) -> Any:
         base,
         dtype=precision,
         attn_implementation=attention,
-        quantization_config=_quantization(options) if options.method == "qlora" else None,
+        quantization_config=quantization_of(options) if options.method == "qlora" else None,
     )
 
 
@@ -84,7 +84,8 @@ def save(network: Any, name: str, path: Path) -> None:
     (path / _PEFT_CARD).unlink()  # empty
 
 
-def _quantization(options: Method) -> BitsAndBytesConfig:
+def quantization_of(options: Method) -> BitsAndBytesConfig:
+    """How `qlora` holds the base."""
     if options.quantization == "int8":
         return BitsAndBytesConfig(load_in_8bit=True)
     return BitsAndBytesConfig(

@@ -76,6 +76,12 @@ class Loop(Options):
         ge=0,
     )
     experiment: str = Field("headrace", description="MLflow experiment that records the run.", min_length=1)
+    trackers: list[Literal["mlflow", "wandb"]] = Field(
+        ["mlflow"],
+        description="Who records the run: MLflow, and Weights & Biases (extra `wandb`; its key comes from the "
+        "environment variable WANDB_API_KEY).",
+        min_length=1,
+    )
 
 
 class Tune(Method, Loop):

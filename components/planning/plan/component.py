@@ -39,6 +39,7 @@ def plan(
         ("progress", dict),
         ("probe", dict),
         ("workplace", dict),
+        ("trainplace", dict),
         ("batch_nodes", dict),
         ("batch_tolerations", list),
         ("experiment_nodes", dict),

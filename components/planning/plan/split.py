@@ -8,10 +8,13 @@ from typing import Any
 
 import yaml
 
-from components.common.environment import Environment
+from components.common.environment import Accelerated, Environment
 from components.common.recipes import Recipe, check_recipe, parts
 from components.common.report import Report
 from components.common.step import Context, Outcome
+
+WATCHING = Accelerated(cpu="1", memory="4Gi")
+"""What a step's pod gets that has nodes train and follows them."""
 
 
 def run(recipe: Path, options: Recipe, context: Context) -> Outcome:
@@ -48,11 +51,14 @@ def split(recipe: Mapping[str, Any], environment: Mapping[str, Any]) -> tuple[An
     steps["register"]["recipe"] = checked.digest("data", "model", "evaluation")
     steps["incumbent"]["service"] = checked.evaluation.incumbent.service or checked.release.publish.name
     steps["progress"]["service"] = checked.release.progress.service or checked.release.publish.name
-    steps["workplace"] = place.workplace()
+    steps["workplace"], steps["trainplace"] = place.workplace(), place.trainplace()
     for name in ("batch", "experiment"):
         pool = getattr(place.pools, name).model_dump(mode="json")
         steps[f"{name}_nodes"], steps[f"{name}_tolerations"] = pool["node_selector"], pool["tolerations"]
-    for name, size in place.sizes:
+    sizes = place.sizes
+    if place.training.nodes > 1:  # the step only watches: nodes of that size do the work
+        sizes = sizes.model_copy(update={"tune": WATCHING})
+    for name, size in sizes:
         steps |= {f"{name}_{field}": str(value) for field, value in size}
     shards = place.sizes.deduplicate.shards
     steps["deduplicate_shards"] = [{**steps["deduplicate"], "shard": at, "shards": shards} for at in range(shards)]

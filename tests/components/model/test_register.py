@@ -93,7 +93,7 @@ def test_the_card_says_what_happened(candidate: Path, dataset: Path, verdict: Pa
     assert (fields["license"], fields["base_model"], fields["language"]) == ("mit", "Tiny-Llama", ["en", "ko"])
     [result] = fields["model-index"][0]["results"]
     assert result["metrics"] == [{"type": "exact_match", "value": 0.9, "name": "exact match"}]
-    assert "| exact_match | 60 | 0.100 | 0.900 | 0.800 – 0.950 |" in text
+    assert "| exact_match | ↑ | 60 | 0.100 [0.000, 0.200] | 0.900 [0.800, 0.950] | 0.800 [0.600, 0.900] |" in text
     assert "4 question and answer pairs" in text
     assert str(tmp_path) not in text
 

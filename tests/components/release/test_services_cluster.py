@@ -22,8 +22,9 @@ from kubernetes import client
 from components.common.environment import Serving
 from components.common.errors import HeadraceError
 from components.release import services as module
+from components.release.api import Unanswered, check_accepted
 from components.release.manifest import Manifest, as_canary, render, render_predictor
-from components.release.services import InferenceServices, Unanswered, check_accepted
+from components.release.services import InferenceServices
 
 KSERVE = ("serving.kserve.io", "v1beta1")
 
