@@ -214,8 +214,9 @@ class Environment(Options):
         """
         if self.training == Training():
             return self.workplace()
-        spread = {"training": ..., "sizes": {"tune"}, "pools": {"experiment"}}
-        return self.workplace() | self.model_dump(mode="json", include=spread)
+        return self.workplace() | self.model_dump(
+            mode="json", include={"training": True, "sizes": {"tune"}, "pools": {"experiment"}}
+        )
 
 
 def environment_file(name: str) -> Path:

@@ -51,10 +51,9 @@ def requantize(source: Path, target: Path, quantization: Quantization) -> None:
     for field in reader.fields.values():
         if field.name == Keys.General.ARCHITECTURE or field.name.startswith("GGUF."):
             continue
-        kind = field.types[0]
-        within = field.types[-1] if kind == GGUFValueType.ARRAY else None
+        within = field.types[-1] if field.types[0] == GGUFValueType.ARRAY else None
         value = int(file_type) if field.name == Keys.General.FILE_TYPE else field.contents()
-        writer.add_key_value(field.name, value, kind, sub_type=within)
+        writer.add_key_value(field.name, value, field.types[0], sub_type=within)
     layers = 1 + max((int(found[1]) for tensor in reader.tensors if (found := _LAYER.match(tensor.name))), default=0)
     tied = all(tensor.name != _OUTPUT for tensor in reader.tensors)
     kinds = {t.name: _kind(t.name, [int(n) for n in t.shape], wanted, layers, tied) for t in reader.tensors}

@@ -84,7 +84,7 @@ def add_up(base: Path, adapter: Path, candidate: Path, precision: str) -> None:
     Raises:
         HeadraceError: There are no safetensors, or weights that are no numbers.
     """
-    merged = _merged(base, adapter)
+    merged: Any = _merged(base, adapter)
     broken = [name for name, value in merged.state_dict().items() if not value.isfinite().all()]
     if broken:
         raise HeadraceError(f"{broken[0]} of the merged model holds no numbers; lower learning_rate and tune again")

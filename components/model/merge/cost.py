@@ -71,10 +71,10 @@ def measure(model: Path, gguf: Path, tokens: int) -> Cost:
     packed = _predictions(read, texts)
     following = torch.cat([text[0, 1:] for text in texts])
     same = int((whole.argmax(-1) == packed.argmax(-1)).sum())
-    losses = [cross_entropy(logits, following).item() for logits in (whole, packed)]
+    merged, quantized = (math.exp(cross_entropy(logits, following).item()) for logits in (whole, packed))
     divergence = kl_div(log_softmax(packed, -1), log_softmax(whole, -1), log_target=True, reduction="batchmean").item()
     count = len(following)
-    return Cost(count, same / count, wilson(same, count, _CONFIDENCE), *map(math.exp, losses), divergence)
+    return Cost(count, same / count, wilson(same, count, _CONFIDENCE), merged, quantized, divergence)
 
 
 def _predictions(network: Any, texts: list[torch.Tensor]) -> torch.Tensor:

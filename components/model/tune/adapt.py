@@ -27,7 +27,7 @@ from components.model.tune import ranks
 from components.model.tune.checkpoints import Checkpoints, name_training
 from components.model.tune.faults import check_model, refuse_impossible
 from components.model.tune.loop import arguments, fit, settle
-from components.model.tune.method import prepare, save, trained_weights
+from components.model.tune.method import gathered, prepare, save, trained_weights
 from components.model.tune.options import Method, Tune
 from components.model.tune.order import Epochs
 from components.model.tune.pairs import Pairs, read_pairs
@@ -105,8 +105,9 @@ def run(base: Path, pairs: Path, adapter: Path, options: Tune, context: Context)
         "threads": torch.get_num_threads(),
         "versions": {library: version(library) for library in libraries(options)},
     }
+    whole = gathered(trainer.model)
     if ranks.rank() == 0:
-        save(trainer.model, name, adapter)
+        save(trainer.model, name, adapter, whole)
         (adapter / TRAINING).write_bytes(canonical(trained))
         log.note(adapter=artifact_digest(adapter))
     checkpoints.forget()

@@ -9,6 +9,8 @@ from typing import Any
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
+from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
+from torch.distributed.tensor import DTensor
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
 from components.model.tune.options import Method
@@ -66,21 +68,29 @@ def trained_weights(network: Any) -> tuple[int, int]:
     return sum(size for size, learns in sizes if learns), sum(size for size, _ in sizes)
 
 
-def save(network: Any, name: str, path: Path) -> None:
+def gathered(network: Any) -> dict[str, Any] | None:
+    """All weights of a network of which each process holds a part; every process has to ask. None if each has all."""
+    if not any(isinstance(weights, DTensor) for weights in network.parameters()):
+        return None
+    return get_model_state_dict(network, options=StateDictOptions(full_state_dict=True, cpu_offload=True))
+
+
+def save(network: Any, name: str, path: Path, weights: dict[str, Any] | None = None) -> None:
     """Write what learned: an adapter as peft saves it, or a whole model.
 
     Args:
         network: The trained network.
         name: Name of its base model.
         path: Directory to write to.
+        weights: What `gathered` returned; None to take the network's own.
     """
     if not isinstance(network, PeftModel):
-        network.save_pretrained(path)
+        network.save_pretrained(path, state_dict=weights)
         return
     described: Any = network.peft_config["default"]
     described.base_model_name_or_path = name  # not the directory it happened to lie in
     described.target_modules = sorted(described.target_modules or ())  # a set is in another order in every process
-    network.save_pretrained(str(path), save_embedding_layers=False)
+    network.save_pretrained(str(path), save_embedding_layers=False, state_dict=weights)
     (path / _PEFT_CARD).unlink()  # empty
 
 

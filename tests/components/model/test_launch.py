@@ -128,3 +128,30 @@ def test_a_job_is_named_by_what_its_outcome_depends_on(job: Callable[..., Job]) 
     others = [parcel.digest(job("three", seed=1), spread), parcel.digest(one, {"nodes": 3})]
     assert len({parcel.digest(one, spread), *others}) == 3
     assert Job.read(json.dumps({**vars(one), "paths": {n: str(p) for n, p in one.paths.items()}}).encode()) == one
+
+
+@pytest.mark.parametrize("method", ["lora", "full"])
+def test_a_model_in_parts_is_saved_as_the_whole_one(
+    base: Path, tmp_path: Path, context: Callable[[str], Context], method: str
+) -> None:
+    import torch
+    from safetensors.torch import load_file
+
+    from components.model.tune.method import gathered, prepare, save
+    from components.model.tune.options import Method
+
+    for name in ("parts", "whole"):
+        (tmp_path / name).mkdir()
+    environment = context("model/tune").environment.model_dump(mode="json")
+    paths = {"base": base, "saved": tmp_path / "parts"}
+    in_processes(
+        Job("tests.components.model.sharded:run", "model/tune", paths, ("saved",), {"method": method}, environment), 2
+    )
+    torch.manual_seed(5)
+    network = prepare(base, Method(method=method, precision="fp32"))
+    assert gathered(network) is None
+    save(network, "Tiny", tmp_path / "whole")
+    [parts] = (tmp_path / "parts").glob("*.safetensors")
+    kept, made = load_file(tmp_path / "whole" / parts.name), load_file(parts)
+    assert kept.keys() == made.keys()
+    assert all(torch.equal(kept[weights], made[weights]) for weights in kept)
