@@ -40,9 +40,9 @@ _SIGNING = ("card", "register", "register-base", "publish", "erase", "certify")
 """Steps that sign a head of the ledger."""
 _NAMING = ("ingest", "parse", "mask", "erase", "certify")
 """Steps that name people, or tell by their names whom not to let in."""
-_INTERRUPTIBLE = ("tune", "benchmark", "retrieval", "compare-incumbent", "probe")
+_INTERRUPTIBLE = ("tune", "align", "benchmark", "retrieval", "compare-incumbent", "probe")
 """Steps that run in the pool for experiments, which may be spot nodes."""
-_RESUMING = ("tune", "probe")
+_RESUMING = ("tune", "align", "probe")
 """Steps whose next attempt goes on where the last one was interrupted."""
 _PREEMPTIONS = 6
 """How often such a step may lose its node: a spot node lasts a day at most, and seldom less than four hours."""
@@ -54,7 +54,7 @@ SIZED = {
     **dict.fromkeys(("sign-shard", "bucket-shard", "cluster-shard", "keep-shard"), "deduplicate"),
 }
 """Steps whose size comes from the run, and under which name."""
-_HOURS = {"tune": 24, "benchmark": 8, "retrieval": 8, "compare-incumbent": 8, "progress": 25, "probe": 96}
+_HOURS = {"tune": 24, "align": 24, "benchmark": 8, "retrieval": 8, "compare-incumbent": 8, "progress": 25, "probe": 96}
 """Hours after which a step that takes longer than two is taken for stuck."""
 _UNIT = 512
 
@@ -128,7 +128,7 @@ def _secure(task: PipelineTask, name: str) -> None:
         kubernetes.use_secret_as_volume(task, ERASURE, f"{KEYS_FOLDER}/erasure")
     if name.startswith("notify") or name == "progress":
         kubernetes.use_secret_as_env(task, NOTIFY, {address: address for address in ADDRESSES}, optional=True)
-    if name in ("tune", "probe"):
+    if name in ("tune", "align", "probe"):
         kubernetes.empty_dir_mount(task, "shared-memory", "/dev/shm", medium="Memory", size_limit="2Gi")
 
 

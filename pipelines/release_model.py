@@ -4,10 +4,12 @@ from kfp import dsl
 
 from components.data.curate.component import curate
 from components.data.decontaminate.component import decontaminate_pairs
+from components.data.prefer.component import prefer
 from components.evaluation.benchmark.component import benchmark
 from components.evaluation.gate.component import gate
 from components.evaluation.incumbent.component import compare_incumbent, incumbent
 from components.evaluation.retrieval.component import retrieval
+from components.model.align.component import align
 from components.model.fetch.component import fetch
 from components.model.merge.component import merge
 from components.model.register.component import register
@@ -43,9 +45,21 @@ def tune_and_publish(
         environment=here,
     ).outputs["clean"]
     tuned = tune(base=base, pairs=pairs, options=parts["tune"], environment=parts["trainplace"])
-    candidate = merge(base=base, adapter=tuned.outputs["adapter"], options=parts["merge"], environment=here).outputs[
-        "candidate"
-    ]
+    preferences = prefer(
+        dataset=dataset,
+        pairs=pairs,
+        questions=questions.outputs["questions"],
+        options=parts["prefer"],
+        environment=here,
+    ).outputs["preferences"]
+    aligned = align(
+        base=base,
+        adapter=tuned.outputs["adapter"],
+        preferences=preferences,
+        options=parts["align"],
+        environment=here,
+    ).outputs["aligned"]
+    candidate = merge(base=base, adapter=aligned, options=parts["merge"], environment=here).outputs["candidate"]
     measured = benchmark(
         base=base,
         candidate=candidate,

@@ -74,6 +74,7 @@ class Sizes(Options):
     )
     fetch: Size = Field(default=Size(), description="Download and conversion of the base model.")
     tune: Accelerated = Field(default=Accelerated(cpu="8", memory="10Gi"), description="Training.")
+    align: Accelerated = Field(default=Accelerated(cpu="8", memory="10Gi"), description="Alignment with preferences.")
     merge: Size = Field(default=Size(), description="Adapter and base become one model.")
     benchmark: Accelerated = Field(default=Accelerated(), description="Base against candidate.")
     retrieval: Accelerated = Field(default=Accelerated(), description="Search, and both models with what it finds.")

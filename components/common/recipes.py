@@ -26,6 +26,7 @@ from components.data.ingest.options import Ingest
 from components.data.mask.options import Mask
 from components.data.mix.options import Mix
 from components.data.parse.options import Parse
+from components.data.prefer.options import Prefer
 from components.data.probe.options import Probe
 from components.data.screen.options import Screen
 from components.data.sources import Confidentiality, Source, declare, load_sources
@@ -33,6 +34,7 @@ from components.evaluation.benchmark.options import Benchmark
 from components.evaluation.gate.options import Gate
 from components.evaluation.incumbent.options import Incumbent
 from components.evaluation.retrieval.options import Retrieval
+from components.model.align.options import Align
 from components.model.fetch.options import Fetch
 from components.model.merge.options import Merge
 from components.model.register.options import Register
@@ -67,7 +69,9 @@ class Model(Options):
 
     fetch: Fetch = Field(default=Fetch(), description="The base model.")
     curate: Curate = Field(default=Curate(), description="Training pairs and held-out questions.")
+    prefer: Prefer = Field(default=Prefer(), description="Preferences: feedback, and answers made wrong on purpose.")
     tune: Tune = Field(default=Tune(), description="Training.")
+    align: Align = Field(default=Align(), description="Preferences, after tuning.")
     merge: Merge = Field(default=Merge(), description="Adapter and base become one model.")
     register_: Register = Field(default=Register(), alias="register", description="The model version.")
 
@@ -123,7 +127,7 @@ class Recipe(Options):
         if ceiling not in CONFIDENTIALITY:
             return values
         handed = dict(values)
-        for area, step in (("data", "ingest"), ("data", "screen"), ("model", "curate")):
+        for area, step in (("data", "ingest"), ("data", "screen"), ("model", "curate"), ("model", "prefer")):
             options = handed.get(area, {})
             own = options.get(step, {}) if isinstance(options, Mapping) else None
             if not isinstance(own, Mapping):

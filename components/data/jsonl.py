@@ -10,6 +10,7 @@ from typing import IO, Any
 
 from components.common.documents import BATCH_ROWS, CONFIDENTIALITY, KINDS, PII, DocumentWriter, new_document
 from components.common.errors import HeadraceError, UsageError
+from components.data.feedback import REJECTED, FeedbackError, as_dialogue, is_feedback
 from components.data.licenses import declared_license, to_spdx
 from components.data.sources import Source
 
@@ -30,8 +31,8 @@ FIELDS = (
 _CHOICES = {"kind": KINDS, "confidentiality": CONFIDENTIALITY, "pii": PII}
 
 
-ROLES = ("system", "user", "assistant", "tool")
-"""Who may speak in a dialogue."""
+ROLES = ("system", "user", "assistant", "tool", REJECTED)
+"""Who may speak in a dialogue; an answer that was rejected stands last."""
 RECORD_BYTES = 16 * 2**20
 """Longest record that is read, in bytes, unless a recipe says otherwise."""
 
@@ -170,7 +171,7 @@ def as_document(
     """Make a document of a record.
 
     Args:
-        row: Values by field, see `FIELDS`.
+        row: Values by field, see `FIELDS`, or feedback in a layout of `components.data.feedback`.
         where: What to call the record in messages.
         address: Its address in the source if it gives no `url`.
         modified: When it was retrieved if it does not say.
@@ -185,6 +186,11 @@ def as_document(
         error.confidentiality = stated if (stated := row.get("confidentiality")) in CONFIDENTIALITY else ""
         return error
 
+    if is_feedback(row):
+        try:
+            row = as_dialogue(row)
+        except FeedbackError as error:
+            raise wrong(error.field, error.problem) from error
     for field, value in row.items():
         if field not in FIELDS:
             near = difflib.get_close_matches(field, FIELDS, 1)
@@ -216,6 +222,8 @@ def as_document(
         raise wrong("messages", "must be a list of objects with role and content")
     if any(message["role"] not in ROLES for message in messages):
         raise wrong("messages", f"a role is none of {', '.join(ROLES)}")
+    if any(message["role"] == REJECTED for message in messages[:-1]):
+        raise wrong("messages", "an answer that was rejected stands last, after the question or the answer preferred")
     confidentiality = row.get("confidentiality", source.confidentiality)
     if CONFIDENTIALITY.index(confidentiality) < CONFIDENTIALITY.index(source.confidentiality):
         raise wrong("confidentiality", f"is {confidentiality}, below the {source.confidentiality} its source declares")

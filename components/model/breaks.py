@@ -96,7 +96,7 @@ def _table(text: str, _: Schema) -> Iterator[tuple[str, str]]:
             "a cell too many",
             "\n".join([*lines[: rows[-1]], f"{lines[rows[-1]].rstrip()} – |", *lines[rows[-1] + 1 :]]),
         )
-    yield "without its rule", "\n".join(line for line in lines if set(line.strip()) - set("|:- ") or "-" not in line)
+    yield "no rule", "\n".join(line for line in lines if set(line.strip()) - set("|:- ") or "-" not in line)
     yield "separated by commas", "\n".join(line.strip().strip("|").replace("|", ",") for line in lines)
 
 

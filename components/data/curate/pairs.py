@@ -29,6 +29,7 @@ class Unasked(Reason):
 
     NO_FACT = "no_fact", "Nothing in it makes a question with a short answer, and it is no dialogue to learn from."
     CONFIDENTIAL = "confidential", "It is more confidential than the recipe's ceiling."
+    RATED_LOW = "rated_low", "People rated its answer below 4, or labelled it as bad."
     NOT_CHOSEN = "not_chosen", "Its facts were not among those chosen, or other documents contradict them."
 
 
@@ -62,8 +63,9 @@ def run(dataset: Path, pairs: Path, questions: Path, options: Curate, context: C
         counts_out=used,
         dropped={
             Unasked.NO_FACT: seen.without,
-            Unasked.NOT_CHOSEN: seen.documents - seen.without - seen.confidential - used,
+            Unasked.NOT_CHOSEN: seen.documents - seen.without - seen.confidential - seen.rated_low - used,
             **({Unasked.CONFIDENTIAL: seen.confidential} if seen.confidential else {}),
+            **({Unasked.RATED_LOW: seen.rated_low} if seen.rated_low else {}),
         },
         metrics={
             "facts_found": float(sum(count for (kind, _), count in seen.found.items() if kind != TURN)),

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from components.data.curate.facts import find_facts, language_of
 from components.data.curate.options import Curate
 from components.data.curate.turns import TURN, Turn, find_turns
 from components.data.curate.wordings import Fact
+from components.data.feedback import GOOD, rating
 
 INHERITED = ("source", "url", "retrieved_at", "domain", "license", "confidentiality", "pii", "subjects")
 """Columns that a pair has from the document it comes from."""
@@ -39,6 +40,7 @@ class Survey:
         self.documents = 0
         self.without = 0
         self.confidential = 0
+        self.rated_low = 0
         self.found: Counter[Stratum] = Counter()
         self.ambiguous: set[bytes] = set()
         self._options = options
@@ -101,6 +103,9 @@ def survey(dataset: Path, options: Curate, context: Context) -> Survey:
         if CONFIDENTIALITY.index(row["confidentiality"]) > ceiling:
             seen.confidential += 1
             continue
+        if _ends_badly(row):
+            seen.rated_low += 1
+            continue
         metadata = dict(row["metadata"])
         language = "ko" if metadata.get("package", "") in korean else language_of(row)
         said: list[Said] = [
@@ -119,6 +124,11 @@ def survey(dataset: Path, options: Curate, context: Context) -> Survey:
         if seen.documents % 1000 == 0:
             context.progress(seen.documents, total, "looking for facts")
     return seen
+
+
+def _ends_badly(row: Mapping[str, Any]) -> bool:
+    """Tell whether a dialogue ends with an answer that people did not find good: nothing to learn from."""
+    return bool(row["messages"]) and row["messages"][-1]["role"] == "assistant" and rating(row) < GOOD
 
 
 def draw(seed: int, key: str) -> bytes:

@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 from components.common.documents import CONFIDENTIALITY, KINDS, PII, SCHEMA, SCHEMA_VERSION
 from components.common.errors import UsageError
 from components.data.child import Child, Died, Line, begin
+from components.data.feedback import LAYOUT, is_feedback
 from components.data.ingest.files import File, Skipped, Unread, skipped_record
 from components.data.ingest.options import Ingest
 from components.data.jsonl import FIELDS, LineError, LineTooLong, as_document, file_record
@@ -141,9 +142,10 @@ def _maker(opened: pq.ParquetFile, file: File, source: Source, options: Ingest) 
     names = opened.schema_arrow.names
     version = (opened.schema_arrow.metadata or {}).get(b"headrace.schema")
     if version is None:
-        if "text" not in names:
+        feedback = is_feedback(dict.fromkeys(names))
+        if "text" not in names and not feedback:
             raise LineError(f"{file.path}: has no text column; name it so")
-        if unknown := sorted(set(names) - set(FIELDS)):
+        if unknown := sorted(set(names) - set(FIELDS) - set(LAYOUT if feedback else ())):
             raise LineError(f"{file.path}: {unknown[0][:40]}: is no field of a document; put it in metadata")
     elif version.decode("utf-8", "replace") != SCHEMA_VERSION:
         raise LineError(f"{file.path}: has another document schema than {SCHEMA_VERSION}, which this version reads")

@@ -126,7 +126,7 @@ def test_breaks_are_those_that_models_make() -> None:
         broken('{"name": "weather", "arguments": {"city": "서울", "days": 2}}', "call", TOOLS)
     )
     assert {"unclosed brace", "unclosed dollar"} <= set(broken(r"$\frac{1}{2}$", "latex"))
-    assert {"ragged last row", "without its rule"} <= set(broken("| a | b |\n|---|---|\n| 1 | 2 |", "table"))
+    assert {"ragged last row", "no rule"} <= set(broken("| a | b |\n|---|---|\n| 1 | 2 |", "table"))
     assert {"without )", "without :", "truncated at ("} <= set(broken("def f(x):\n    return (x)", "python"))
     assert broken("already {", "json") == {}
 

@@ -1,0 +1,198 @@
+"""Align the tuned model: measure it, train it, measure it again."""
+
+import shutil
+import tempfile
+from collections.abc import Mapping
+from contextlib import ExitStack
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from peft import PeftModel
+from transformers import AutoTokenizer, Trainer
+
+from components.common.code import code_digest
+from components.common.errors import HeadraceError
+from components.common.ledger import SIDECAR, canonical, entry_of, sha256
+from components.common.sealed_store import SealedStore, store_of
+from components.common.step import Context, Outcome
+from components.evaluation.evidence import Metric, weigh
+from components.model.align.fit import curves, fit
+from components.model.align.measure import Standing, stand
+from components.model.align.options import Align
+from components.model.align.page import write_report
+from components.model.align.preferences import Preferences, read_preferences
+from components.model.align.reward_model import RewardModel, build, make_reward_trainer, save_model, weigh_model
+from components.model.align.trainers import REFERENCE, arguments, load_tuned, make_trainer
+from components.model.tracking import Log, track
+from components.model.tune.checkpoints import Checkpoints, name_training
+from components.model.tune.faults import check_model
+from components.model.tune.method import save
+from components.model.versions import BASE, TRAINING, read_json
+
+ALIGNMENT = "alignment.json"
+"""In an aligned adapter: how it was aligned, how the training went and what it changed."""
+
+LIBRARIES = ("torch", "transformers", "peft", "trl")
+
+
+def train(
+    base: Path, adapter: Path, preferences: Path, aligned: Path, reward: Path, options: Align, context: Context
+) -> Outcome:
+    """Align the tuned model.
+
+    Args:
+        base: Model directory that was tuned.
+        adapter: The tuned adapter, or whole weights.
+        preferences: Dialogues that end with a good answer, a rejected one, or both.
+        aligned: The same with aligned weights, and `alignment.json`.
+        reward: Folder for the reward model of `rlhf`.
+        options: How to align.
+        context: The run.
+
+    Raises:
+        Preempted: The process was asked to end; the same call goes on from there.
+        HeadraceError: The adapter is another model's, there is too little to train on, the training diverges, or the
+            reward model tells nothing.
+    """
+    transformers.utils.logging.disable_progress_bar()
+    transformers.set_seed(options.seed)
+    torch.set_num_threads(options.threads or torch.get_num_threads())
+    name = read_json(base / BASE)["name"]
+    if (trained_on := read_json(adapter / TRAINING)["base"]) != name:
+        raise HeadraceError(f"the adapter was trained on {trained_on}, not on {name}; tune it again")
+    tokenizer = AutoTokenizer.from_pretrained(base)
+    check_model(base, name, tokenizer, options.max_length)
+    read = read_preferences(preferences, tokenizer, options)
+    settings = {
+        **_flat(options.model_dump(mode="json", by_alias=True)),
+        "base": name,
+        "preferences": len(read.training),
+    }
+    tags = {
+        "base": entry_of(base),
+        "tuned": entry_of(adapter),
+        "preferences": entry_of(preferences),
+        "code": code_digest(),
+    }
+    run = f"align-{sha256(canonical({**settings, **tags}))[:12]}"
+    kept = _Kept(
+        store_of(context.environment),
+        {"base": base, "tuned": adapter, "preferences": preferences},
+        options,
+        context,
+    )
+    found: dict[str, Any] = {}
+    with ExitStack() as opened:
+        scratch = Path(opened.enter_context(tempfile.TemporaryDirectory()))
+        log = opened.enter_context(track(context.environment, options.experiment, run, settings, tags))
+        judge = None
+        if options.method == "rlhf":
+            model, found["reward_model"] = _reward_model(base, adapter, tokenizer, read, options, kept, log, scratch)
+            save_model(model, name, tags["tuned"], found["reward_model"], reward)
+            judge = model.judge
+        network = load_tuned(base, adapter, options.precision)
+        weights = options.reinforcement.rewards.weights()
+        measured = (tokenizer, read.held_out, options.asked, options.reinforcement.max_new_tokens, weights, judge)
+        context.progress(0, 1, "measuring the tuned model")
+        before = stand(network, *measured)
+        trainer = make_trainer(network, tokenizer, read.training, options, judge, scratch / "policy")
+        resumed_at = kept.fit(trainer, options.method, log)
+        network = trainer.model
+        context.progress(1, 1, "measuring the aligned model")
+        after = stand(network, *measured)
+    shutil.copytree(adapter, aligned, ignore=shutil.ignore_patterns(SIDECAR), dirs_exist_ok=True)
+    if isinstance(network, PeftModel) and REFERENCE in network.peft_config:
+        network.delete_adapter(REFERENCE)
+    save(network, name, aligned)
+    metrics = compare(before, after, options)
+    record = {
+        "method": options.method,
+        "base": name,
+        "options": options.model_dump(mode="json", by_alias=True),
+        "trained_on": len(read.training),
+        "held_out": len(read.held_out),
+        "steps": trainer.state.global_step,
+        "curves": curves(trainer.state.log_history),
+        "metrics": [metric.model_dump(mode="json", exclude_none=True) for metric in metrics],
+        "threads": torch.get_num_threads(),
+        "versions": {library: version(library) for library in LIBRARIES},
+        **found,
+    }
+    (aligned / ALIGNMENT).write_bytes(canonical(record))
+    kept.forget()
+    return Outcome(
+        counts_in=read.documents,
+        counts_out=len(read.training) + len(read.held_out),
+        dropped=read.dropped,
+        metrics={**_numbers(metrics, record), "resumed_at_step": float(resumed_at)},
+        report=write_report(record, metrics, read, before, after, f"{options.experiment}/{run}"),
+    )
+
+
+def compare(before: Standing, after: Standing, options: Align) -> list[Metric]:
+    """Weigh what was measured before and after, item by item."""
+    return [
+        weigh(name, after.scores[name], scores, options, task="held-out preferences")
+        for name, scores in before.scores.items()
+    ]
+
+
+class _Kept:
+    """The trainings of a run, each with checkpoints of its own."""
+
+    def __init__(self, store: SealedStore, inputs: Mapping[str, Path], options: Align, context: Context) -> None:
+        self._store = store
+        self._inputs = inputs
+        self._options = options
+        self._context = context
+        self._all: list[Checkpoints] = []
+
+    def fit(self, trainer: Trainer, phase: str, log: Log) -> int:
+        """Train, from where an earlier attempt was interrupted; returns the step that it had come to."""
+        training = name_training(f"{self._context.stage} {phase}", self._inputs, self._options, LIBRARIES)
+        checkpoints = Checkpoints(self._store, training, self._options.keep_checkpoints)
+        self._all.append(checkpoints)
+        return fit(trainer, self._options, checkpoints, phase, self._context, log)
+
+    def forget(self) -> None:
+        """Remove their checkpoints: they have ended well."""
+        for checkpoints in self._all:
+            checkpoints.forget()
+
+
+def _reward_model(
+    base: Path, tuned: Path, tokenizer: Any, read: Preferences, options: Align, kept: _Kept, log: Log, scratch: Path
+) -> tuple[RewardModel, dict[str, Any]]:
+    network = build(base, tuned, tokenizer, options)
+    trainer = make_reward_trainer(network, tokenizer, read.training, options, arguments(options, scratch / "reward"))
+
+    def log_apart(metrics: dict[str, float], step: int) -> None:
+        log({f"reward_model_{name}": value for name, value in metrics.items()}, step)
+
+    kept.fit(trainer, "reward model", log_apart)
+    model = RewardModel(trainer.model, tokenizer)
+    found = weigh_model(model, read.held_out, options)
+    return model, {**found, "steps": trainer.state.global_step, "curves": curves(trainer.state.log_history)}
+
+
+def _numbers(metrics: list[Metric], record: Mapping[str, Any]) -> dict[str, float]:
+    found = {"steps": float(record["steps"])}
+    for metric in metrics:
+        found[metric.name] = metric.value
+        found[f"{metric.name}_before"] = metric.base_value or 0.0
+    if "reward_model" in record:
+        found["reward_model_accuracy"] = record["reward_model"]["accuracy"]
+    if kl := record["curves"].get("kl"):
+        found["kl"] = kl[-1]
+    return found
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested options as dotted names, as the tracking server takes them."""
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
+    return flat
