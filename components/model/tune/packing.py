@@ -1,0 +1,121 @@
+"""Short examples share rows, and rows become batches in which none of them sees another."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from datasets import Dataset
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from components.model.tune.examples import UNSCORED, Example
+from components.model.tune.loss import WEIGHTS
+
+
+def pack(lengths: Sequence[int], capacity: int) -> list[list[int]]:
+    """Put examples into as few rows as first-fit-decreasing needs: at most 11/9 of the fewest, and 6/9 of one.
+
+    The longest example first, each into the first row that has room (Johnson 1973; the bound: Dósa 2007). A tree of the
+    rooms left finds that row in logarithmic time.
+
+    Args:
+        lengths: Tokens of each example, none above the capacity.
+        capacity: Tokens of a row.
+
+    Returns:
+        For each row the numbers of its examples.
+    """
+    leaves = 1 << max(0, len(lengths) - 1).bit_length()
+    room = [capacity] * (2 * leaves)
+    rows: list[list[int]] = []
+    for number in sorted(range(len(lengths)), key=lambda number: (-lengths[number], number)):
+        node = 1
+        while node < leaves:
+            node *= 2
+            node += room[node] < lengths[number]
+        if node - leaves == len(rows):
+            rows.append([])
+        rows[node - leaves].append(number)
+        room[node] -= lengths[number]
+        while node > 1:
+            node //= 2
+            room[node] = max(room[2 * node], room[2 * node + 1])
+    return rows
+
+
+def tabulate(rows: Sequence[Sequence[Example]]) -> Dataset:
+    """Lay out rows of examples as the columns that `Collator` takes."""
+    return Dataset.from_dict(
+        {
+            "input_ids": [np.concatenate([example.tokens for example in row]) for row in rows],
+            "labels": [np.concatenate([example.labels for example in row]) for row in rows],
+            "seq_lengths": [[len(example) for example in row] for row in rows],
+            "weights": [[example.weight for example in row] for row in rows],
+        }
+    )
+
+
+@dataclass(frozen=True)
+class Collator:
+    """Makes batches of rows.
+
+    A row is a mapping with `input_ids`, `labels`, `seq_lengths` (tokens of each example in it) and `weights` (of each
+    example). Where examples share rows, there is no attention mask but `position_ids` that begin at 0 with each: from
+    those transformers keeps attention within an example, with a block-diagonal mask in its eager, SDPA and flex
+    attention, and with sequences of variable length in flash attention.
+
+    Attributes:
+        pad_token_id: What rows are filled up with.
+        packed: Whether rows hold more than one example.
+        flat: One long row in place of several padded ones: flash attention sees the borders only so.
+        weighted: Whether tokens weigh differently.
+        length_weight: See `Loss.length_weight`.
+    """
+
+    pad_token_id: int
+    packed: bool = False
+    flat: bool = False
+    weighted: bool = False
+    length_weight: float = 1.0
+
+    def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
+        """Make a batch of rows × tokens, filled up at the end."""
+        tokens = [torch.as_tensor(row["input_ids"], dtype=torch.long) for row in rows]
+        labels = [torch.as_tensor(row["labels"], dtype=torch.long) for row in rows]
+        columns = {"input_ids": (tokens, self.pad_token_id), "labels": (labels, UNSCORED)}
+        if self.packed:
+            columns["position_ids"] = ([self._positions(row["seq_lengths"]) for row in rows], 0)
+        else:
+            columns["attention_mask"] = ([torch.ones_like(row) for row in tokens], 0)
+        if self.weighted:
+            columns[WEIGHTS] = ([self._weights(row, each) for row, each in zip(rows, labels, strict=True)], 0)
+        if self.flat:
+            return {name: torch.cat(values)[None] for name, (values, _) in columns.items()}
+        batch = {
+            name: pad_sequence(values, batch_first=True, padding_value=filler)
+            for name, (values, filler) in columns.items()
+        }
+        if self.packed:
+            self._number_padding(batch["position_ids"], [len(row) for row in tokens])
+        return batch
+
+    @staticmethod
+    def _positions(lengths: Sequence[int]) -> Tensor:
+        return torch.cat([torch.arange(length) for length in lengths])
+
+    @staticmethod
+    def _number_padding(positions: Tensor, lengths: Sequence[int]) -> None:
+        """What a row is filled up with is one more sequence in it, not one for each token."""
+        for row, length in zip(positions, lengths, strict=True):
+            row[length:] = torch.arange(len(row) - length)
+
+    def _weights(self, row: Mapping[str, Any], labels: Tensor) -> Tensor:
+        weights = torch.zeros(len(labels))
+        start = 0
+        for length, weight in zip(row["seq_lengths"], row["weights"], strict=True):
+            scored = int((labels[start : start + length] != UNSCORED).sum())
+            weights[start : start + length] = weight * scored ** (self.length_weight - 1)
+            start += length
+        return weights
