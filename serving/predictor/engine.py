@@ -130,7 +130,11 @@ def context_length(directory: Path, asked: int) -> int:
     """
     require_files(directory, "config.json")
     try:
-        trained = int(json.loads((directory / "config.json").read_text())["max_position_embeddings"])
+        config = json.loads((directory / "config.json").read_text())
+        trained = int(config["max_position_embeddings"])
+        positions = config.get("rope_parameters") or {}
+        if positions.get("rope_type") == "linear":  # the length that is named is the one before it was stretched
+            trained = int(trained * positions["factor"])
     except (ValueError, KeyError, TypeError) as error:
         raise HeadraceError(f"{directory / 'config.json'}: no max_position_embeddings in it; make it again") from error
     if asked > trained:

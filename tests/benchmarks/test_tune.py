@@ -170,7 +170,7 @@ def compare(base: Path, folder: Path) -> dict[str, tuple[float, float]]:
     """Median processor and wall seconds of a step on each side, and what a checkpoint adds to one."""
     from trl import SFTTrainer
 
-    from components.model.tune.adapt import CompletionTrainer
+    from components.model.tune.loss import CompletionTrainer
 
     pairs = questions()
     documents = written(pairs, folder / "pairs")

@@ -39,7 +39,8 @@ def split(length: int, room: int, overlap: int, borders: np.ndarray) -> list[Chu
     Returns:
         The chunks in order. What is fresh in them, one after the other, is the sequence.
     """
-    chunks, fresh = [], 0
+    chunks: list[Chunk] = []
+    fresh = 0
     while True:
         start = max(0, fresh - overlap)
         if length - start <= room:

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -88,6 +88,11 @@ class Examples:
     def trained(self) -> int:
         """How many documents are trained on."""
         return self.dialogues + self.texts
+
+    @property
+    def records(self) -> list[str]:
+        """Ids of the documents that are trained on, each once, in order."""
+        return list(dict.fromkeys(example.record for example in self.examples))
 
     def leave_out(self, reason: LeftOut) -> None:
         """Count a document that is not trained on."""
@@ -199,7 +204,7 @@ class _Reader:
                 kept = yield from self._fit(document, Rendered(ended, 0, document["text"]))
                 self._found.texts += kept
 
-    def _fit(self, document: Mapping[str, Any], whole: Rendered) -> Iterator[Example]:
+    def _fit(self, document: Mapping[str, Any], whole: Rendered) -> Generator[Example, None, bool]:
         length = len(whole.tokens)
         if length > self._max_length and not self._chunks.on:
             self._found.leave_out(LeftOut.TOO_LONG)
@@ -248,7 +253,7 @@ def _weight(document: Mapping[str, Any]) -> float:
     return weight
 
 
-def _json(document: Mapping[str, Any], name: str, kind: type) -> str:
+def _json(document: Mapping[str, Any], name: str, kind: type[list[Any]] | type[dict[str, Any]]) -> str:
     given: str = document["metadata"].get(name, "")
     if given:
         try:
@@ -256,6 +261,6 @@ def _json(document: Mapping[str, Any], name: str, kind: type) -> str:
         except ValueError:
             value = None
         if not isinstance(value, kind):
-            wanted = {list: "a JSON list of functions", dict: "a JSON schema, which is an object"}[kind]
+            wanted = "a JSON list of functions" if kind is list else "a JSON schema, which is an object"
             raise HeadraceError(f"document {document['id']}: metadata.{name} is not {wanted}; correct or remove it")
     return given

@@ -7,9 +7,10 @@ from types import FrameType, TracebackType
 from typing import Any, Self
 
 import torch
-from transformers import AutoConfig, PreTrainedTokenizerBase
+from transformers import AutoConfig, PreTrainedConfig, PreTrainedTokenizerBase
 
 from components.common.errors import HeadraceError, UsageError
+from components.model.context.stretch import require_length
 from components.model.tune.options import Loop
 
 _SHOWN = ("method", "precision", "batch_size", "accumulation", "max_length", "gradient_checkpointing")
@@ -52,7 +53,13 @@ def refuse_impossible(options: Loop) -> None:
         raise UsageError("mixed_precision is bf16, which this GPU does not have; set it to fp16 or none")
 
 
-def check_model(base: Path, name: str, tokenizer: PreTrainedTokenizerBase, max_length: int) -> None:
+def check_model(
+    base: Path,
+    name: str,
+    tokenizer: PreTrainedTokenizerBase,
+    max_length: int,
+    config: PreTrainedConfig | None = None,
+) -> None:
     """Refuse a model that cannot be trained on such pairs, and give the tokenizer something to pad with.
 
     Labels go by position, so whatever pads, the end of an answer is scored.
@@ -62,6 +69,7 @@ def check_model(base: Path, name: str, tokenizer: PreTrainedTokenizerBase, max_l
         name: Its name.
         tokenizer: Its tokenizer.
         max_length: Longest pair, in tokens.
+        config: Its configuration, when it is not the directory's.
 
     Raises:
         HeadraceError: It has no chat template, no end-of-sequence token or too short a context.
@@ -78,12 +86,7 @@ def check_model(base: Path, name: str, tokenizer: PreTrainedTokenizerBase, max_l
         )
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.unk_token or tokenizer.eos_token
-    context = getattr(AutoConfig.from_pretrained(base).get_text_config(), "max_position_embeddings", None)
-    if context and max_length > context:
-        raise UsageError(
-            f"max_length is {max_length:,}, and {name} has a context of {context:,} tokens; set max_length to "
-            f"{context} at most, or take a model with a longer context"
-        )
+    require_length(config or AutoConfig.from_pretrained(base).get_text_config(), max_length, name)
 
 
 def is_out_of_memory(error: BaseException) -> bool:

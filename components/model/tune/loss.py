@@ -54,7 +54,7 @@ class CompletionTrainer(SFTTrainer):
         if return_outputs or (fused and weights is None):
             plain = {name: value for name, value in inputs.items() if name != WEIGHTS}
             return super().compute_loss(model, plain, return_outputs, num_items_in_batch)
-        context = {name: value for name, value in inputs.items() if name != WEIGHTS}
+        context: dict[str, Any] = {name: value for name, value in inputs.items() if name != WEIGHTS}
         if self.aux_loss_enabled:
             context["output_router_logits"] = True
         following = inputs["labels"][:, 1:]

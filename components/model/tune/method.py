@@ -11,7 +11,7 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 from torch.distributed.tensor import DTensor
-from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+from transformers import AutoModelForCausalLM, BitsAndBytesConfig, PreTrainedConfig
 
 from components.model.tune.options import Method
 
@@ -19,18 +19,20 @@ PRECISIONS = {"bf16": torch.bfloat16, "fp32": torch.float32}
 _PEFT_CARD = "README.md"
 
 
-def load_base(base: Path, options: Method) -> Any:
+def load_base(base: Path, options: Method, config: PreTrainedConfig | None = None) -> Any:
     """Load a model for training; what is to learn is in 32 bits.
 
     Args:
         base: Model directory.
         options: Which weights learn, and how the others are held.
+        config: Its configuration, when it is not the directory's.
     """
     # Short sequences: plain attention trains a tenth faster on CPU than the fused one.
     attention = "sdpa" if torch.cuda.is_available() else "eager"
     precision = torch.float32 if options.method == "full" else PRECISIONS[options.precision]
     return AutoModelForCausalLM.from_pretrained(
         base,
+        config=config,
         dtype=precision,
         attn_implementation=attention,
         quantization_config=quantization_of(options) if options.method == "qlora" else None,
@@ -51,14 +53,15 @@ def add_adapter(network: Any, options: Method) -> Any:
     return get_peft_model(network, config)
 
 
-def prepare(base: Path, options: Method) -> Any:
+def prepare(base: Path, options: Method, config: PreTrainedConfig | None = None) -> Any:
     """Load a model and make it ready for training.
 
     Args:
         base: Model directory.
         options: Which weights learn, and how the others are held.
+        config: Its configuration, when it is not the directory's.
     """
-    network = load_base(base, options)
+    network = load_base(base, options, config)
     return network if options.method == "full" else add_adapter(network, options)
 
 

@@ -5,6 +5,8 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from components.common.options import Options
+from components.model.context.options import Context
+from components.model.tune.inputs import Chunks, Loss, Order
 
 EPOCHS_BEFORE_MEMORISING = 3
 """Passes after which training mostly adds copies of the training set to the model (Muennighoff et al., "Scaling
@@ -94,8 +96,30 @@ class Tune(Method, Loop):
         "the training set is the aim.",
     )
     max_length: int = Field(
-        256, description="Longest pair in tokens, chat template included; longer ones are left out and counted.", ge=16
+        256,
+        description="Longest sequence in tokens, chat template included; longer ones are split (`chunks`), or left out "
+        "and counted.",
+        ge=16,
     )
+    chunks: Chunks = Field(default=Chunks(), description="What happens to what is longer.")
+    packing: bool = Field(
+        False, description="Let short examples share rows of `max_length`, none of them seeing another."
+    )
+    order: Order = Field(
+        "similar",
+        description="Which example comes when: `similar`, by lot, but those of similar length together; `random`; "
+        "`short_first`, long ones last.",
+    )
+    loss: Loss = Field(default=Loss(), description="What a scored token counts.")
+    context: Context = Field(default=Context(), description="How far the model can look back.")
+
+    @model_validator(mode="after")
+    def _chunks_advance(self) -> Self:
+        if self.chunks.on and 2 * self.chunks.overlap >= self.max_length:
+            raise ValueError(
+                f"chunks.overlap is {self.chunks.overlap}, half or more of max_length ({self.max_length}); shorten it"
+            )
+        return self
 
     @model_validator(mode="after")
     def _memorises_on_purpose(self) -> Self:

@@ -1,5 +1,6 @@
 """Short examples share rows, and rows become batches in which none of them sees another."""
 
+import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,7 +10,10 @@ import torch
 from datasets import Dataset
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
+from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, PreTrainedConfig
 
+from components.common.errors import UsageError
+from components.model.context.stretch import has_alibi
 from components.model.tune.examples import UNSCORED, Example
 from components.model.tune.loss import WEIGHTS
 
@@ -43,6 +47,30 @@ def pack(lengths: Sequence[int], capacity: int) -> list[list[int]]:
             node //= 2
             room[node] = max(room[2 * node], room[2 * node + 1])
     return rows
+
+
+def lay_out(examples: Sequence[Example], capacity: int) -> list[list[Example]]:
+    """Pack examples into rows of a capacity in tokens."""
+    return [[examples[number] for number in row] for row in pack([len(example) for example in examples], capacity)]
+
+
+def fill(rows: Any, capacity: int) -> float:
+    """Share of the capacity of rows, as `tabulate` lays them out, that is text."""
+    return round(sum(map(sum, rows["seq_lengths"])) / (len(rows) * capacity), 4)
+
+
+def require_packable(config: PreTrainedConfig) -> None:
+    """Refuse to pack for an architecture that takes no positions, and so cannot tell examples of a row apart.
+
+    Raises:
+        UsageError: It is one.
+    """
+    network: Any = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
+    if has_alibi(config) or "position_ids" not in inspect.signature(network.forward).parameters:
+        raise UsageError(
+            f"{config.model_type} takes no positions, so examples that share a row would see each other; set "
+            "model.tune.packing to false"
+        )
 
 
 def tabulate(rows: Sequence[Sequence[Example]]) -> Dataset:

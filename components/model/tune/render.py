@@ -119,14 +119,17 @@ class Renderer:
 
     def _template(self, messages: Sequence[Message], **settings: Any) -> str:
         try:
-            text: str = self._tokenizer.apply_chat_template(list(messages), tokenize=False, **settings)
+            # The text: nothing is tokenized.
+            text: Any = self._tokenizer.apply_chat_template(
+                [dict(message) for message in messages], tokenize=False, **settings
+            )
         except (TemplateError, TypeError, KeyError) as error:
             roles = ", ".join(message["role"] for message in messages)
             raise HeadraceError(
                 f"the chat template refuses a dialogue of the roles {roles} ({error}); leave such dialogues out or "
                 "choose a base model whose template takes them"
             ) from error
-        return text
+        return str(text)
 
 
 def _as_call(message: dict[str, Any]) -> dict[str, Any]:

@@ -37,6 +37,18 @@ def write_report(training: Mapping[str, Any], fitted: Fitted, dropped: Mapping[s
     )
     report.figure(loss_curve(losses, fitted.validation, fitted.kept_step), "Loss")
     report.text("\n\n".join(course(fitted, training["validation"]["records"], options["epochs"])))
+    examples = training["examples"]
+    report.table(
+        [
+            {"what": "dialogues, their answer scored", "count": examples["dialogues"]},
+            {"what": "texts, scored whole", "count": examples["texts"]},
+            {"what": "of both, split into chunks", "count": examples["split"]},
+            {"what": "sequences", "count": examples["sequences"]},
+            {"what": "rows that those not validated on make", "count": examples["rows"]},
+            {"what": "% of the rows' room that is text", "count": 100 * examples["fill"]},
+        ],
+        "What it learned from",
+    )
     report.table([vars(seen) for seen in fitted.seen], "Records that each epoch saw")
     report.table([{"option": name, "value": value} for name, value in options.items()], "Options")
     if dropped:

@@ -1,13 +1,18 @@
 import json
 import shutil
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
 
+from components.common.documents import DocumentWriter, new_document
 from components.common.errors import HeadraceError, UsageError
 from components.common.ledger import artifact_files
+from components.model.context.options import Context as Stretched
+from components.model.context.options import Needles
 from components.model.tune.adapt import run
+from components.model.tune.inputs import Chunks, Loss
 from components.model.tune.options import Tune
 
 
@@ -33,39 +38,6 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_does_not(
     assert artifact_files(made["first"]) == artifact_files(made["again"])
     weights = "adapter_model.safetensors"
     assert artifact_files(made["first"])[weights] != artifact_files(made["other"])[weights]
-
-
-def test_the_loss_is_the_one_that_trl_computes(base: Path, tmp_path: Path) -> None:
-    import torch
-    from datasets import Dataset
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-    from trl import SFTConfig, SFTTrainer
-
-    from components.model.tune.adapt import CompletionTrainer
-
-    rows = [
-        {"prompt": [{"role": "user", "content": asked}], "completion": [{"role": "assistant", "content": said}]}
-        for asked, said in (
-            ("Short?", "Yes."),
-            ("A question of more words than the other?", "No, it is not that long."),
-        )
-    ]
-    trainer = CompletionTrainer(
-        model=AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32),
-        processing_class=AutoTokenizer.from_pretrained(base),
-        train_dataset=Dataset.from_list(rows),
-        args=SFTConfig(
-            output_dir=str(tmp_path), per_device_train_batch_size=2, bf16=False, report_to="none", use_cpu=True
-        ),
-    )
-    batch = next(iter(trainer.get_train_dataloader()))
-    ours = trainer.compute_loss(trainer.model, dict(batch))
-    theirs = SFTTrainer.compute_loss(trainer, trainer.model, dict(batch))
-    assert ours.item() == pytest.approx(theirs.item(), rel=1e-5)
-    scored = (batch["labels"] != -100).sum()
-    assert trainer.compute_loss(trainer.model, dict(batch), num_items_in_batch=2 * scored).item() == pytest.approx(
-        ours.item() / 2
-    )
 
 
 def test_what_cannot_be_trained_on_is_counted_by_reason(base: Path, tmp_path: Path, context, write_dialogues) -> None:
@@ -194,7 +166,7 @@ def test_without_a_pad_token_the_end_of_an_answer_is_still_learned(
 ) -> None:
     from transformers import AutoTokenizer
 
-    from components.model.tune.adapt import CompletionTrainer
+    from components.model.tune.loss import CompletionTrainer
 
     unpadded = copy_of(base, tmp_path / "unpadded", pad_token=None, unk_token=None)
     assert AutoTokenizer.from_pretrained(unpadded).pad_token is None
@@ -215,8 +187,8 @@ def test_without_a_pad_token_the_end_of_an_answer_is_still_learned(
 def test_full_memory_says_which_setting_to_change(base: Path, facts: Path, tmp_path: Path, context) -> None:
     import torch
 
-    from components.model.tune.adapt import CompletionTrainer
     from components.model.tune.faults import out_of_memory
+    from components.model.tune.loss import CompletionTrainer
 
     def swallow(*_: object, **__: object) -> torch.Tensor:
         return torch.empty(1 << 60)
@@ -232,3 +204,75 @@ def test_full_memory_says_which_setting_to_change(base: Path, facts: Path, tmp_p
     assert "set gradient_checkpointing to true" in str(out_of_memory(Tune(batch_size=1), 1))
     assert "set method to qlora" in str(out_of_memory(Tune.model_validate(alone), 1))
     assert "lower max_length" in str(out_of_memory(Tune.model_validate({**alone, "method": "qlora"}), 1))
+
+
+def test_short_pairs_share_rows_and_long_texts_are_learnt_in_chunks(base: Path, tmp_path: Path, context) -> None:
+    rows = [
+        {"text": "Corvid parses dates. " * 30},
+        *({"messages": [("user", f"What is {name}?"), ("assistant", f"{name} it is")]} for name in ("arvo", "belkin")),
+        {"messages": [("user", "dasher?"), ("assistant", "형태소 분석")], "metadata": {"weight": "2"}},
+    ]
+    pairs, adapter = tmp_path / "pairs", tmp_path / "adapter"
+    with DocumentWriter(pairs) as writer:
+        writer.write(
+            new_document(
+                source="test",
+                url=str(number),
+                text=row.get("text", ""),
+                retrieved_at=datetime(2026, 1, 1, tzinfo=UTC),
+                messages=[{"role": role, "content": content} for role, content in row.get("messages", [])],
+                metadata=row.get("metadata", {}),
+            )
+            for number, row in enumerate(rows)
+        )
+    adapter.mkdir()
+    options = Tune(
+        epochs=1,
+        batch_size=1,
+        max_length=96,
+        packing=True,
+        chunks=Chunks(on=True, overlap=8),
+        order="short_first",
+        validation=0,
+        loss=Loss(length_weight=0.5, label_smoothing=0.1),
+        threads=1,
+    )
+    outcome = run(base=base, pairs=pairs, adapter=adapter, options=options, context=context("model/tune"))
+    training = json.loads((adapter / "training.json").read_text())
+    examples = training["examples"]
+    assert (examples["dialogues"], examples["texts"], examples["split"], outcome.counts_out) == (3, 1, 1, 4)
+    assert examples["sequences"] > examples["rows"] == training["steps"]
+    assert 0.5 < examples["fill"] <= 1
+
+
+def test_a_stretched_context_survives_merging_and_reaches_llama_cpp(
+    base: Path, facts: Path, tmp_path: Path, context
+) -> None:
+    from gguf import GGUFReader
+
+    from components.model.merge.combine import run as merge
+    from components.model.merge.options import Merge
+
+    adapter, candidate = tmp_path / "adapter", tmp_path / "candidate"
+    adapter.mkdir()
+    candidate.mkdir()
+    needles = Needles(lengths=[1.0], depths=[0.5])
+    options = Tune(
+        epochs=1, max_length=512, context=Stretched(method="yarn", factor=4.0, needles=needles), threads=1, validation=0
+    )
+    outcome = run(base=base, pairs=facts, adapter=adapter, options=options, context=context("model/tune"))
+    found = json.loads((adapter / "training.json").read_text())["needles"]
+    assert [(cell["language"], cell["length"], cell["asked"]) for cell in found["after"]] == [
+        ("en", 512, 1),
+        ("ko", 512, 1),
+    ]
+    assert "Facts in long texts" in outcome.report.html()
+    merge(base=base, adapter=adapter, candidate=candidate, options=Merge(), context=context("model/merge"))
+    config = json.loads((candidate / "config.json").read_text())
+    assert config["max_position_embeddings"] == 1024
+    assert (config["rope_parameters"]["rope_type"], config["rope_parameters"]["factor"]) == ("yarn", 4.0)
+    fields = GGUFReader(candidate / "model-q8_0.gguf").fields
+    assert fields["llama.rope.scaling.type"].contents() == "yarn"
+    assert fields["llama.rope.scaling.factor"].contents() == 4.0
+    assert fields["llama.rope.scaling.original_context_length"].contents() == 256
+    assert fields["llama.context_length"].contents() == 1024

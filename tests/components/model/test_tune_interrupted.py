@@ -12,14 +12,16 @@ from pathlib import Path
 
 import pytest
 
+from components.common.documents import read_table
 from components.common.errors import HeadraceError
 from components.common.ledger import artifact_files
 from components.common.merkle import audit_path, leaf_hash, merkle_root, root_from_path
 from components.common.sealed_store import store_of
 from components.common.step import Context
 from components.model.tune.checkpoints import MARKER, Checkpoints
+from components.model.tune.examples import read_examples
+from components.model.tune.inputs import Chunks
 from components.model.tune.options import Tune
-from components.model.tune.pairs import read_pairs
 from components.model.tune.validation import draw, judge
 
 OPTIONS = {
@@ -201,13 +203,10 @@ def test_training_stops_when_it_overfits_and_keeps_the_best_weights(
     assert len([step for step in losses if step > training["steps"]]) == 2
     assert "It overfitted" in outcome.report.html()
 
-    read = read_pairs(pairs, AutoTokenizer.from_pretrained(base), 256)
+    read = read_examples(pairs, AutoTokenizer.from_pretrained(base), 256, Chunks())
     held_out = draw(read.records, 0.25, 32)
-    dialogues = [
-        [*row["prompt"], *row["completion"]]
-        for row, record in zip(read.rows, read.records, strict=True)
-        if record in held_out
-    ]
+    documents = read_table(pairs, ["id", "messages"]).to_pylist()
+    dialogues = [document["messages"] for document in documents if document["id"] in held_out]
     assert 1 < len(dialogues) <= 8, "one batch, whose loss is that of the set"
     (tmp_path / "model").mkdir()
     add_up(base, tmp_path / "adapter", tmp_path / "model", "fp32")
@@ -224,7 +223,7 @@ def test_it_can_be_proven_which_records_an_epoch_saw(base: Path, pairs: Path, tm
 
     run(base, pairs, tmp_path, Tune.model_validate({**OPTIONS, "epochs": 2}), context("model/tune"))
     training = json.loads((tmp_path / "training.json").read_text())
-    records = read_pairs(pairs, AutoTokenizer.from_pretrained(base), 256).records
+    records = read_examples(pairs, AutoTokenizer.from_pretrained(base), 256, Chunks()).records
     held_out = draw(records, OPTIONS["validation"], 32)
     assert 0 < len(held_out) < len(records)
     assert training["validation"]["merkle_root"] == merkle_root(held_out)
