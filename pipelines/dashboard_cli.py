@@ -29,13 +29,18 @@ def dashboard(
     page loads nothing from elsewhere, and reads on a phone and on paper.
     """
     from components.common.environment import load_environment
+    from components.common.sealed_store import store_of
     from components.evaluation.dashboard.history import read_releases, serving_now
+    from components.evaluation.dashboard.page import Builds
     from components.evaluation.dashboard.page import dashboard as lay_out
+    from components.model.rebuild.results import read_rebuilds
 
     if language not in ("en", "ko"):
         raise UsageError(f"--language {language}: the page is written in en or ko")
     place = load_environment(environment, home)
-    page = lay_out(read_releases(place), *serving_now(service, place), None, language)  # type: ignore[arg-type]
+    rebuilds = read_rebuilds(store_of(place))
+    builds = Builds(rebuilds.share, rebuilds.interval, rebuilds.runs) if rebuilds.runs else None
+    page = lay_out(read_releases(place), *serving_now(service, place), builds, language)  # type: ignore[arg-type]
     partial = out.with_suffix(".partial")
     partial.write_text(page.html(), "utf-8")
     partial.replace(out)
