@@ -16,7 +16,7 @@ from kfp.components import load_component_from_file, load_component_from_text
 from kubernetes.utils import parse_quantity
 from pydantic import ValidationError
 
-from components.common.environment import Accelerated, Environment, Sizes, load_environment
+from components.common.environment import Accelerated, Environment, Sizes, Training, load_environment
 from components.common.errors import HeadraceError
 from components.common.recipes import Recipe
 from components.common.step import IMAGES
@@ -213,6 +213,20 @@ def test_an_environment_s_sizes_reach_the_pods_and_hold_what_the_steps_may_take(
     for step, size in environment.sizes:
         assert parse_quantity(size.memory) >= budgets[step]["mib"] * 2**20
         assert parse_quantity(size.cpu) >= 1
+
+
+def test_a_training_is_told_over_what_it_is_spread_and_its_step_only_watches() -> None:
+    environment = load_environment("prod")
+    alone = split(Recipe().parameter(), environment.parameter())._asdict()
+    assert alone["trainplace"] == alone["workplace"], "the cache of one that is not spread is as it was"
+    sizes = Sizes(tune=Accelerated(cpu="12", memory="64Gi", accelerators=2))
+    spread = environment.model_copy(update={"sizes": sizes, "training": Training(nodes=4)})
+    parts = split(Recipe().parameter(), spread.parameter())._asdict()
+    assert [parts[f"tune_{field}"] for field in Accelerated.model_fields] == ["1", "4Gi", "nvidia.com/gpu", "0"]
+    told = Environment.model_validate(parts["trainplace"])
+    assert (told.training.nodes, told.sizes.tune.accelerators) == (4, 2)
+    assert told.pools.experiment == environment.pools.experiment
+    assert "serving" not in parts["trainplace"], "another gateway leaves its cache as it is"
 
 
 def test_the_readme_says_the_sizes_that_there_are() -> None:
