@@ -98,15 +98,15 @@ def likelihoods(
         for prompt, said in dialogues[start : start + BATCH]:
             begins.append(len(_tokens(tokenizer, prompt, True)))
             rows.append(_tokens(tokenizer, [*prompt, {"role": "assistant", "content": said}], False))
-        width = max(map(len, rows))
+        width, first = max(map(len, rows)), min(begins) - 1
         device = network.device
         ids = torch.tensor([row + [0] * (width - len(row)) for row in rows], device=device)
         mask = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in rows], device=device)
         with torch.no_grad():
-            logits = network(input_ids=ids, attention_mask=mask, use_cache=False).logits[:, :-1].float()
-        chances = torch.log_softmax(logits, -1).gather(2, ids[:, 1:, None]).squeeze(2)
+            scored = network(input_ids=ids, attention_mask=mask, use_cache=False, logits_to_keep=width - first)
+        chances = torch.log_softmax(scored.logits[:, :-1].float(), -1).gather(2, ids[:, first + 1 :, None]).squeeze(2)
         for row, begin, line in zip(chances, begins, rows, strict=True):
-            values.append(float(row[begin - 1 : len(line) - 1].mean()))
+            values.append(float(row[begin - 1 - first : len(line) - 1 - first].mean()))
     return values
 
 
