@@ -27,7 +27,7 @@ FOLDER = "checkpoints"
 MARKER = "complete.json"
 _LEFT_OUT = ("training_args.bin", "README.md")
 """What the trainer saves beside: a pickle of its arguments, which only unsafe loading reads, and an empty card."""
-_BESIDE_THE_POINT = {"experiment", "checkpoint_every", "keep_checkpoints"}
+_BESIDE_THE_POINT = {"experiment", "trackers", "checkpoint_every", "keep_checkpoints"}
 """Options that change no weight."""
 
 
