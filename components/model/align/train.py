@@ -26,6 +26,7 @@ from components.model.align.page import write_report
 from components.model.align.preferences import Preferences, read_preferences
 from components.model.align.reward_model import RewardModel, build, make_reward_trainer, save_model, weigh_model
 from components.model.align.trainers import REFERENCE, arguments, load_tuned, make_trainer
+from components.model.context.stretch import configuration
 from components.model.tracking import Log, track
 from components.model.tune.checkpoints import Checkpoints, name_training
 from components.model.tune.faults import check_model
@@ -64,7 +65,7 @@ def train(
     if (trained_on := read_json(adapter / TRAINING)["base"]) != name:
         raise HeadraceError(f"the adapter was trained on {trained_on}, not on {name}; tune it again")
     tokenizer = AutoTokenizer.from_pretrained(base)
-    check_model(base, name, tokenizer, options.max_length)
+    check_model(base, name, tokenizer, options.max_length, configuration(base, adapter))
     read = read_preferences(preferences, tokenizer, options)
     settings = {
         **_flat(options.model_dump(mode="json", by_alias=True)),

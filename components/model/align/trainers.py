@@ -21,6 +21,7 @@ from trl import DPOConfig, DPOTrainer, GRPOConfig, GRPOTrainer, KTOConfig, KTOTr
 from components.model.align.options import Align
 from components.model.align.preferences import Messages, Preference, questions
 from components.model.align.rewards import REWARDS, Asked, gated, violated
+from components.model.context.stretch import configuration
 from components.model.tune.method import PRECISIONS
 
 ADAPTED = "adapter_config.json"
@@ -45,7 +46,9 @@ def load_tuned(base: Path, tuned: Path, precision: str, learns: bool = True) -> 
     attention = "sdpa" if torch.cuda.is_available() else "eager"
     if not (tuned / ADAPTED).is_file():
         return AutoModelForCausalLM.from_pretrained(tuned, dtype=torch.float32, attn_implementation=attention)
-    network = AutoModelForCausalLM.from_pretrained(base, dtype=PRECISIONS[precision], attn_implementation=attention)
+    network = AutoModelForCausalLM.from_pretrained(
+        base, config=configuration(base, tuned), dtype=PRECISIONS[precision], attn_implementation=attention
+    )
     return PeftModel.from_pretrained(network, str(tuned), is_trainable=learns)
 
 

@@ -1,15 +1,18 @@
 """Stretches the positions a model knows, in its configuration, so that engines read it there."""
 
 import copy
+from pathlib import Path
 from typing import Any
 
-from transformers import PreTrainedConfig
+from transformers import AutoConfig, PreTrainedConfig
 
 from components.common.errors import UsageError
 from components.model.context.options import Context
 
 _LENGTHS = ("max_position_embeddings", "max_seq_len", "seq_length")
 """What architectures call the longest sequence they were trained for."""
+
+_CONFIG = "config.json"
 
 
 def stretch(config: PreTrainedConfig, context: Context) -> PreTrainedConfig:
@@ -61,6 +64,17 @@ def stretch(config: PreTrainedConfig, context: Context) -> PreTrainedConfig:
         stretched.max_position_embeddings = int(config.max_position_embeddings * context.factor)
     stretched.rope_parameters = changed
     return stretched
+
+
+def configuration(base: Path, trained: Path) -> PreTrainedConfig:
+    """Configuration of a base model together with what was trained on it: that of a stretched context lies there.
+
+    Args:
+        base: Model directory.
+        trained: An adapter, or whole weights.
+    """
+    config: PreTrainedConfig = AutoConfig.from_pretrained(trained if (trained / _CONFIG).is_file() else base)
+    return config
 
 
 def context_length(config: PreTrainedConfig) -> int:

@@ -7,12 +7,13 @@ from typing import Any
 import torch
 import transformers
 from peft import PeftModel
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
+from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from components.common.errors import HeadraceError
 from components.common.ledger import SIDECAR, canonical
 from components.common.report import Report
 from components.common.step import Context, Outcome
+from components.model.context.stretch import configuration
 from components.model.gguf import write_gguf
 from components.model.merge.cost import measure, serving_files
 from components.model.merge.options import Merge
@@ -102,11 +103,9 @@ def _merged(base: Path, adapter: Path) -> PreTrainedModel:
     """
     loading: dict[str, Any] = {"dtype": torch.float32, "use_safetensors": True}
     if (adapter / LOW_RANK).is_file():
-        configured = adapter if (adapter / "config.json").is_file() else base
-        config = AutoConfig.from_pretrained(configured)
         if quantized := _quantization(adapter):
             loading |= {"quantization_config": quantized, "dtype": torch.bfloat16}
-        model = AutoModelForCausalLM.from_pretrained(base, config=config, **loading)
+        model = AutoModelForCausalLM.from_pretrained(base, config=configuration(base, adapter), **loading)
         if quantized:
             model = model.dequantize().float()
         return PeftModel.from_pretrained(model, adapter).merge_and_unload()

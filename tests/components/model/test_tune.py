@@ -250,6 +250,7 @@ def test_a_stretched_context_survives_merging_and_reaches_llama_cpp(
 ) -> None:
     from gguf import GGUFReader
 
+    from components.model.align.trainers import load_tuned
     from components.model.merge.combine import run as merge
     from components.model.merge.options import Merge
 
@@ -267,6 +268,7 @@ def test_a_stretched_context_survives_merging_and_reaches_llama_cpp(
         ("ko", 512, 1),
     ]
     assert "Facts in long texts" in outcome.report.html()
+    assert load_tuned(base, adapter, "fp32").config.max_position_embeddings == 1024
     merge(base=base, adapter=adapter, candidate=candidate, options=Merge(), context=context("model/merge"))
     config = json.loads((candidate / "config.json").read_text())
     assert config["max_position_embeddings"] == 1024
