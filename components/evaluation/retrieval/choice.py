@@ -37,6 +37,21 @@ _ADVICE = {
     System.TUNED_RETRIEVAL: Advice.BOTH,
 }
 
+_KOREAN = {
+    Advice.LEAVE: "기본 모델만으로 충분합니다",
+    Advice.TUNE: "미세 조정으로 가르치는 것이 좋습니다",
+    Advice.RETRIEVE: "검색에 맡기는 것이 좋습니다",
+    Advice.BOTH: "미세 조정과 검색을 함께 쓰는 것이 좋습니다",
+    Advice.NEITHER: "네 가지 방식 모두 잘 답하지 못합니다",
+}
+
+_KOREAN_NAMES = {
+    System.BASE: "기본 모델",
+    System.TUNED: "미세 조정 모델",
+    System.BASE_RETRIEVAL: "기본 모델과 검색",
+    System.TUNED_RETRIEVAL: "미세 조정 모델과 검색",
+}
+
 USELESS = 0.2
 """Share of right answers up to which no system is worth recommending."""
 
@@ -90,6 +105,13 @@ class Choice:
             return f"{self.group}: {self.advice} well ({shown} right of {self.questions})."
         sure = "" if self.certain else f"; with {self.questions} questions that is a leaning, not a finding"
         return f"{self.group}: {self.advice} ({shown} right of {self.questions}{sure})."
+
+    @property
+    def korean(self) -> str:
+        """The choice in plain Korean, without the name of the group."""
+        shown = ", ".join(f"{_KOREAN_NAMES[rival.system]} {rival.value:.0%}" for rival in self.rivals)
+        unsure = "" if self.certain or self.advice == Advice.NEITHER else " 질문 수가 적어 확정된 결론은 아닙니다."
+        return f"{_KOREAN[self.advice]}: 질문 {self.questions}개의 정답률은 {shown}입니다.{unsure}"
 
 
 def choose(group: str, scores: Mapping[System, Scores], level: Level, tolerance: float) -> Choice:

@@ -60,7 +60,8 @@ def rank_all(
     for number, retriever in enumerate(RETRIEVERS):
         scores: dict[str, dict[str, float]] = {name: {} for name in wanted}
         first, needed, seconds = {}, {}, {}
-        for at, item in enumerate(items):
+        progress(number * len(items), total, f"searching, {retriever}")
+        for item in items:
             began = perf_counter()
             ranking = search.rank(item.question, item.language, retriever).tolist()
             seconds[item.id] = perf_counter() - began
@@ -70,7 +71,6 @@ def rank_all(
             first[item.id] = ranking[: options.context_chunks]
             meeting = frozenset().union(*own)
             needed[item.id] = [chunk for chunk in ranking if chunk in meeting]
-            progress(number * len(items) + at + 1, total, f"searching, {retriever}")
         found[retriever] = Ranked(scores, first, needed, seconds)
     return found
 

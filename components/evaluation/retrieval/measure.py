@@ -13,10 +13,12 @@ from components.common.errors import HeadraceError
 from components.common.ledger import canonical
 from components.common.sealed_store import store_of
 from components.common.step import Context, Outcome
+from components.evaluation.benchmark.options import Benchmark
+from components.evaluation.benchmark.scoring import Opened
 from components.evaluation.evidence import BASE, CANDIDATE, SAMPLES, Evidence, Metric, weigh
 from components.evaluation.retrieval.bottleneck import find_bottleneck
 from components.evaluation.retrieval.choice import Choice, choose
-from components.evaluation.retrieval.claims import Overlap, faithfulness
+from components.evaluation.retrieval.claims import faithfulness
 from components.evaluation.retrieval.compare import (
     Ranked,
     find_needs,
@@ -137,7 +139,8 @@ def _weigh_answers(
     asked: Asked, items: Sequence[Item], contexts: Mapping[str, Contexts], options: Retrieval
 ) -> tuple[list[Metric], dict[str, dict[str, dict[str, float]]]]:
     """Correctness of each way to ask, and faithfulness to the right context, candidate beside base."""
-    judge = Overlap(options.support)
+    asking = Benchmark(judging=options.judging, embedder=options.embedder, precision=options.precision)
+    judge = Opened(asking).judge
     scores: dict[str, dict[str, dict[str, float]]] = {BASE: {}, CANDIDATE: {}}
     for arm in scores:
         for given in Given:
@@ -155,9 +158,12 @@ def _weigh_answers(
 
 
 def _choose(asked: Asked, items: Sequence[Item], options: Retrieval) -> list[Choice]:
-    """The choice for everything, then for each kind of fact."""
+    """The choice for everything, then for each language and kind of fact."""
     scores = {system: asked.scores(arm, given, items, options.correctness) for system, (arm, given) in SYSTEMS.items()}
     groups: dict[str, list[Item]] = {"everything": list(items)}
+    languages = sorted({item.language for item in items})
+    for language in languages if len(languages) > 1 else ():
+        groups[f"in {language}"] = [item for item in items if item.language == language]
     for kind in sorted({item.kind for item in items if item.kind}):
         groups[kind] = [item for item in items if item.kind == kind]
     return [

@@ -5,6 +5,7 @@ from typing import Literal
 from pydantic import Field, field_validator
 
 from components.common.options import Options
+from components.evaluation.benchmark.options import Judging
 
 Retriever = Literal["dense", "sparse", "hybrid", "mmr", "reranked"]
 
@@ -80,8 +81,8 @@ class Retrieval(Options):
     tolerance: float = Field(
         0.1, description="Share of right answers that is not worth another system, or not a bottleneck.", ge=0, lt=1
     )
-    support: float = Field(
-        0.6, description="Share of a claim's words that the context must hold for it to be supported.", gt=0, le=1
+    judging: Judging = Field(
+        default=Judging(), description="Who decides whether the context supports what an answer claims."
     )
     batch_size: int = Field(8, description="Questions answered at a time.", ge=1)
     max_new_tokens: int = Field(32, description="Longest answer in tokens.", ge=1)

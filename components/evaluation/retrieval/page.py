@@ -1,6 +1,7 @@
 """The report of evaluation/retrieval."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from statistics import fmean
 from typing import Any
 
@@ -18,6 +19,9 @@ _GIVEN = {
     "with_context": "what was found",
     "with_gold": "the right context",
 }
+
+_IN_KOREAN = {"everything": "전체:", "in ko": "한국어 질문:"}
+"""Groups whose choice a report that has Korean questions also says in Korean."""
 
 
 def report_off() -> Report:
@@ -47,7 +51,7 @@ def write_report(
     """
     recall = fmean(ranked[options.retriever].scores[f"recall_at_{options.cutoffs[-1]}"].values())
     found = f"The first {options.cutoffs[-1]} chunks of {options.retriever} hold {recall:.0%} of what is needed."
-    report = Report("Retrieval", choices[0].sentence if choices else found)
+    report = Report("Retrieval", _capital(choices[0].sentence) if choices else found)
     if choices:
         _tell_choice(report, findings, choices, options)
         _tell_bottleneck(report, findings, metrics, options)
@@ -60,7 +64,10 @@ def write_report(
 
 def _tell_choice(report: Report, findings: Mapping[str, Any], choices: Sequence[Choice], options: Retrieval) -> None:
     report.heading("What to tune in, what to look up")
-    report.text("\n\n".join(f"{choice.sentence[0].upper()}{choice.sentence[1:]}" for choice in choices))
+    report.text("\n\n".join(_capital(choice.sentence) for choice in choices))
+    if any(choice.group == "in ko" for choice in choices):
+        told = [f"{_IN_KOREAN[choice.group]} {choice.korean}" for choice in choices if choice.group in _IN_KOREAN]
+        report.text("\n\n".join(told))
     report.figure(_plot(findings["systems"]), "Right answers against time to answer; intervals, and p50 to p95")
     cost = f"{options.price.currency} for 1,000"
     report.table(
@@ -82,15 +89,15 @@ def _tell_choice(report: Report, findings: Mapping[str, Any], choices: Sequence[
     report.table(
         [
             {
-                "kind of fact": choice.group,
-                "questions": choice.questions,
+                "questions about": choice.group,
+                "how many": choice.questions,
                 "advice": choice.advice,
                 "sure": choice.certain,
                 **{rival.system: rival.value for rival in choice.rivals},
             }
             for choice in choices
         ],
-        "By kind of fact, share of right answers",
+        "By language and kind of fact, share of right answers",
     )
     paces = findings["paces"]
     timed = ", ".join(f"{arm} {pace['timed']} (off by {pace['error']:.0%})" for arm, pace in paces.items())
@@ -113,15 +120,15 @@ def _tell_bottleneck(
     rows = []
     for name, given in _GIVEN.items():
         row = by_name[f"retrieval.tuned_{name}"].row()
-        rows.append({"given": given, "right": options.correctness, **{key: row[key] for key in list(row)[1:]}})
+        rows.append({"given": given, "measured": options.correctness, **{key: row[key] for key in list(row)[1:]}})
     faithful = by_name["retrieval.faithfulness"].row()
     rows.append(
-        {"given": "the right context", "right": "faithful", **{key: faithful[key] for key in list(faithful)[1:]}}
+        {"given": "the right context", "measured": "faithful", **{key: faithful[key] for key in list(faithful)[1:]}}
     )
     report.table(rows, "Answers by what the model is given")
     report.text(
-        "Faithful is the share of an answer's clauses that the context supports, judged by words in common: at least "
-        f"{options.support:.0%} of those that the question does not say already."
+        f"Faithful is the share of an answer's clauses that the context supports, judged by {options.judging.judge}; "
+        "how far that agrees with people is in the benchmark's report."
     )
 
 
@@ -172,6 +179,10 @@ def _tell_search(
     report.text(_note_on_languages(items, options))
 
 
+def _capital(sentence: str) -> str:
+    return sentence[0].upper() + sentence[1:]
+
+
 def _behind(row: Mapping[str, Any]) -> str:
     return with_interval(row["behind"], row["behind_interval"])
 
@@ -201,9 +212,9 @@ def _note_on_languages(items: Sequence[Item], options: Retrieval) -> str:
     if not foreign:
         return f"All questions are in languages that the embedder was trained on ({known})."
     return (
-        f"The embedder {options.embedder} was trained on {known}. Questions in {', '.join(foreign)} are searched by "
-        "words alone in hybrid, mmr and reranked; dense shows what it makes of them. For such documents give a "
-        "multilingual embedder and name its languages in evaluation.retrieval.embedder_languages."
+        f"The embedder {Path(options.embedder).name} was trained on {known}. Questions in {', '.join(foreign)} are "
+        "searched by words alone in hybrid, mmr and reranked; dense shows what it makes of them. For such documents "
+        "give a multilingual embedder and name its languages in evaluation.retrieval.embedder_languages."
     )
 
 
