@@ -5,8 +5,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from kubernetes import client
 
 from components.common.documents import read_table
+from components.common.environment import Environment
 from components.common.errors import HeadraceError
 from components.common.ledger import SIDECAR, canonical, check_input
 from components.common.step import Context
@@ -20,8 +22,10 @@ from components.model.register.options import Register
 from components.model.register.record import run as register
 from components.model.register.record import run_base as register_base
 from components.release import knative, standard
-from components.release.manifest import REVISION
+from components.release.manifest import REVISION, Manifest, render, render_predictor
 from components.release.notes import STABLE
+from components.release.services import InferenceServices
+from components.release.serving import stable_model
 
 ASKING = Benchmark(max_new_tokens=16, batch_size=4, threads=1, resamples=200)
 
@@ -173,6 +177,31 @@ def test_a_version_that_the_store_lost_is_an_error(
 ) -> None:
     with pytest.raises(HeadraceError, match="tiny/gone: the version that serves is not in the store"):
         compared(tmp_path, facts, benchmark, surroundings, "tiny/gone")
+
+
+def test_the_plane_says_which_version_is_stable_while_there_is_a_candidate(
+    environment: Environment, api: client.CustomObjectsApi, tmp_path: Path
+) -> None:
+    """The models do not exist, so that no process is started."""
+
+    def revision(name: str, **notes: str) -> Manifest:
+        where = (tmp_path / "nothing" / name).as_uri()
+        return render_predictor(name, where, 1, {"cpu": "1"}, [], {f"headrace.dev/{key}": notes[key] for key in notes})
+
+    services = InferenceServices(environment.serving)
+    assert stable_model("looked-at", environment) == ""
+    stable, candidate = revision("one", model="tiny/1"), revision("two", model="tiny/2")
+    first = render("looked-at", "default", stable)
+    services.change("looked-at", lambda seen: first)
+    services.change("looked-at", lambda seen: standard.introduced(seen, render("looked-at", "default", candidate)))
+    try:
+        assert stable_model("looked-at", environment) == "tiny/1"
+        services.change("not-ours", lambda seen: render("not-ours", "default", revision("three")))
+        with pytest.raises(HeadraceError, match=r"no annotation headrace\.dev/model"):
+            stable_model("not-ours", environment)
+    finally:
+        for name in ("looked-at", "not-ours"):
+            api.delete_namespaced_custom_object("serving.kserve.io", "v1beta1", "default", "inferenceservices", name)
 
 
 def test_the_stable_predictor_is_read_in_each_mode() -> None:
