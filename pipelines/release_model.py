@@ -8,6 +8,7 @@ from components.data.prefer.component import prefer
 from components.evaluation.benchmark.component import benchmark
 from components.evaluation.gate.component import gate
 from components.evaluation.incumbent.component import compare_incumbent, incumbent
+from components.evaluation.redteam.component import redteam
 from components.evaluation.retrieval.component import retrieval
 from components.model.align.component import align
 from components.model.fetch.component import fetch
@@ -75,11 +76,20 @@ def tune_and_publish(
         options=parts["retrieval"],
         environment=here,
     )
+    attacked = redteam(
+        base=base,
+        candidate=candidate,
+        pairs=pairs,
+        outsiders=questions.outputs["outsiders"],
+        options=parts["redteam"],
+        environment=here,
+    )
     serves = incumbent(benchmark=measured.outputs["evidence"], options=parts["incumbent"], environment=environment)
     serves.set_caching_options(False)
     compared = compare_incumbent(
         questions=questions.outputs["questions"],
         benchmark=measured.outputs["evidence"],
+        redteam=attacked.outputs["evidence"],
         version=serves.outputs["Output"],
         options=parts["incumbent"],
         environment=here,
@@ -87,6 +97,7 @@ def tune_and_publish(
     gated = gate(
         benchmark=measured.outputs["evidence"],
         retrieval=found.outputs["evidence"],
+        redteam=attacked.outputs["evidence"],
         serving=compared.outputs["serving"],
         options=parts["gate"],
         environment=here,

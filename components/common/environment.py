@@ -78,6 +78,7 @@ class Sizes(Options):
     merge: Size = Field(default=Size(), description="Adapter and base become one model.")
     benchmark: Accelerated = Field(default=Accelerated(), description="Base against candidate.")
     retrieval: Accelerated = Field(default=Accelerated(), description="Search, and both models with what it finds.")
+    redteam: Accelerated = Field(default=Accelerated(), description="Attacks on base and candidate.")
     probe: Accelerated = Field(default=Accelerated(cpu="8", memory="10Gi"), description="Trainings of a probe.")
 
 

@@ -33,6 +33,7 @@ from components.data.sources import Confidentiality, Source, declare, load_sourc
 from components.evaluation.benchmark.options import Benchmark
 from components.evaluation.gate.options import Gate
 from components.evaluation.incumbent.options import Incumbent
+from components.evaluation.redteam.options import Redteam
 from components.evaluation.retrieval.options import Retrieval
 from components.model.align.options import Align
 from components.model.fetch.options import Fetch
@@ -84,6 +85,7 @@ class Evaluation(Options):
     benchmark: Benchmark = Field(default=Benchmark(), description="Base against candidate.")
     incumbent: Incumbent = Field(default=Incumbent(), description="What serves now against candidate.")
     retrieval: Retrieval = Field(default=Retrieval(), description="Search, and what it is for beside tuning.")
+    redteam: Redteam = Field(default=Redteam(), description="Attacks, refusals, and what is remembered of training.")
     gate: Gate = Field(default=Gate(), description="Release or hold.")
 
 

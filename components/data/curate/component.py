@@ -10,6 +10,7 @@ def curate(
     dataset: dsl.Input[dsl.Dataset],
     pairs: dsl.Output[dsl.Dataset],
     questions: dsl.Output[dsl.Dataset],
+    outsiders: dsl.Output[dsl.Dataset],
     metrics: dsl.Output[dsl.Metrics],
     report: dsl.Output[dsl.HTML],
     options: dict,
@@ -21,6 +22,7 @@ def curate(
         dataset: The dataset version.
         pairs: Pairs to train on.
         questions: The same facts in wordings held out for evaluation.
+        outsiders: Other facts, which nothing is trained on.
         metrics: Facts found, facts and turns chosen.
         report: Kinds of facts, and examples.
         options: The `model.curate` part of the recipe.

@@ -24,6 +24,19 @@ class Weights(Options):
         return self
 
 
+class PolicyShare(Options):
+    """How much of the safety policy (components/data/policy) is trained on."""
+
+    share: float = Field(
+        0.0,
+        description="Share of the training pairs that show how to refuse, to refer to a professional, and to answer "
+        "what only looks dangerous; 0 adds none. There are 268, so that a large share may not be reached.",
+        ge=0,
+        lt=1,
+    )
+    languages: list[Literal["en", "ko"]] = Field(["en", "ko"], description="Languages of the examples.", min_length=1)
+
+
 class Curate(Options):
     """How questions and answers are derived from documents and chosen."""
 
@@ -35,6 +48,13 @@ class Curate(Options):
     )
     turns: int = Field(60, description="Most answers out of dialogues to train on, with what was said before.", ge=0)
     turn_words: int = Field(120, description="Most words in an answer out of a dialogue.", ge=1)
+    policy: PolicyShare = Field(default=PolicyShare(), description="Examples of the safety policy.")
+    outsiders: int = Field(
+        24,
+        description="Facts that are set aside and not trained on, by which evaluation/redteam tells what a model "
+        "remembers of those that are; fewer if the documents hold no more.",
+        ge=0,
+    )
     selection: Selection = Field(
         "varied",
         description="`random`: by lot. `varied`: by lot, each kind and language in turn, new answers and documents "

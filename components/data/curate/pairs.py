@@ -10,6 +10,8 @@ from components.common.errors import HeadraceError
 from components.common.report import Report
 from components.common.step import Context, Outcome
 from components.data.curate.options import Curate
+from components.data.curate.outside import outsiders as choose_outsiders
+from components.data.curate.outside import policy_examples
 from components.data.curate.select import choose, difficulty, plain, quality, ranked
 from components.data.curate.survey import INHERITED, Found, Stratum, Survey, draw, survey
 from components.data.curate.turns import TURN
@@ -33,13 +35,14 @@ class Unasked(Reason):
     NOT_CHOSEN = "not_chosen", "Its facts were not among those chosen, or other documents contradict them."
 
 
-def run(dataset: Path, pairs: Path, questions: Path, options: Curate, context: Context) -> Outcome:
+def run(dataset: Path, pairs: Path, questions: Path, outsiders: Path, options: Curate, context: Context) -> Outcome:
     """Derive question and answer pairs from a dataset version.
 
     Args:
         dataset: The dataset version.
         pairs: Pairs to train on: every chosen fact in the training wordings, and the chosen turns of dialogues.
         questions: Pairs to evaluate with: the same facts in a wording that is held out.
+        outsiders: Pairs of other facts, which nothing is trained on.
         options: How many facts and turns, asked and chosen how.
         context: The run.
 
@@ -52,10 +55,13 @@ def run(dataset: Path, pairs: Path, questions: Path, options: Curate, context: C
         raise HeadraceError(_too_few(seen, len(facts), options))
     turns = choose_turns(seen.turns(), facts, options)
     trained = training_pairs(facts, turns, options)
+    outside = choose_outsiders(seen.facts(), facts, options)
     with DocumentWriter(pairs) as writer:
         writer.write(trained)
     with DocumentWriter(questions) as writer:
         writer.write(held_out_pair(found, options) for found in facts)
+    with DocumentWriter(outsiders) as writer:
+        writer.write(_outside_pair(found, options) for found in outside)
 
     used = len({found.document["id"] for found in (*facts, *turns)})
     return Outcome(
@@ -73,6 +79,7 @@ def run(dataset: Path, pairs: Path, questions: Path, options: Curate, context: C
             "turns": float(len(turns)),
             "pairs": float(len(trained)),
             "questions": float(len(facts)),
+            "outsiders": float(len(outside)),
         },
         report=_report(seen, facts, turns, trained, options),
     )
@@ -92,19 +99,28 @@ def choose_turns(candidates: Mapping[Stratum, list[Found]], facts: Sequence[Foun
 
 
 def training_pairs(facts: Iterable[Found], turns: Iterable[Found], options: Curate) -> list[dict[str, Any]]:
-    """Write down what is trained on: facts in their training wordings, and turns; in an order drawn by the seed."""
+    """Write down what is trained on: facts in their training wordings, turns, and examples of the safety policy.
+
+    The order is drawn by the seed.
+    """
     rows = [
         _pair(found, [("user", wording), ("assistant", found.said.answer)], "train")
         for found in facts
         for wording in _every_wording(found, options)[:-1]
     ]
     rows += [_pair(found, found.said.messages, "train") for found in turns if not isinstance(found.said, Fact)]
+    rows += policy_examples(len(rows), options)
     return sorted(rows, key=lambda row: draw(options.seed, row["id"]))
 
 
 def held_out_pair(found: Found, options: Curate) -> dict[str, Any]:
     """Write down a fact in the wording that is held out."""
     return _pair(found, [("user", _every_wording(found, options)[-1]), ("assistant", found.said.answer)], "test")
+
+
+def _outside_pair(found: Found, options: Curate) -> dict[str, Any]:
+    """Write down a fact that nothing is trained on in the first training wording."""
+    return _pair(found, [("user", _every_wording(found, options)[0]), ("assistant", found.said.answer)], "outside")
 
 
 def _every_wording(found: Found, options: Curate) -> list[str]:

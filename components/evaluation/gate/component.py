@@ -9,6 +9,7 @@ from components.common.step import step
 def gate(
     benchmark: dsl.Input[dsl.Artifact],
     retrieval: dsl.Input[dsl.Artifact],
+    redteam: dsl.Input[dsl.Artifact],
     serving: dsl.Input[dsl.Artifact],
     verdict: dsl.Output[dsl.Artifact],
     metrics: dsl.Output[dsl.Metrics],
@@ -21,6 +22,7 @@ def gate(
     Args:
         benchmark: Evidence of the benchmark.
         retrieval: Evidence of search, and of answers with what it finds.
+        redteam: Evidence of the red team.
         serving: The candidate against the model that serves now.
         verdict: The decision with its reasons, the evidence, and every item's score.
         metrics: How many demands failed.

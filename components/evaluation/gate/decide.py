@@ -18,18 +18,27 @@ from components.model.versions import SCORES
 VERDICT = "verdict.json"
 
 
-def run(benchmark: Path, retrieval: Path, serving: Path, verdict: Path, options: Gate, context: Context) -> Outcome:
+def run(
+    benchmark: Path,
+    retrieval: Path,
+    redteam: Path,
+    serving: Path,
+    verdict: Path,
+    options: Gate,
+    context: Context,
+) -> Outcome:
     """Judge the evidence.
 
     Args:
         benchmark: Evidence of the benchmark.
         retrieval: Evidence of search, and of answers with what it finds.
+        redteam: Evidence of the red team.
         serving: The candidate against the model that serves now.
         verdict: `verdict.json`: the decision, each finding, and the evidence it rests on; `scores.json`.
         options: The demands.
         context: The run.
     """
-    evidence = merge([Evidence.read(benchmark), Evidence.read(retrieval)])
+    evidence = merge(map(Evidence.read, (benchmark, retrieval, redteam)))
     compared = Serving.read(serving)
     if options.ratings:
         candidate = measured_of(benchmark, CANDIDATE)

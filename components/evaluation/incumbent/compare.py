@@ -1,7 +1,7 @@
 """Pair the candidate's scores with those of the model that serves, item by item."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -10,10 +10,11 @@ from components.common.errors import HeadraceError
 from components.common.report import Report
 from components.common.sealed_store import SealedStore, store_of
 from components.common.step import Context, Outcome
-from components.evaluation.evidence import BASE, CANDIDATE, Evidence, Scores, merge, read_scores, reweigh
+from components.evaluation.evidence import BASE, CANDIDATE, Evidence, Scores, merge, read_scores, reweigh, weigh
 from components.evaluation.incumbent.identity import is_model, measured_of
 from components.evaluation.incumbent.look import short
 from components.evaluation.incumbent.options import Comparing
+from components.evaluation.redteam.canaries import AS_SERVING, changed_prompts, unchanged
 from components.evaluation.serving import NOTHING, Serving
 from components.model.versions import PROVENANCE, SCORES, verify_version
 
@@ -21,17 +22,20 @@ if TYPE_CHECKING:
     from components.evaluation.benchmark.items import Question
 
 
-def run(questions: Path, benchmark: Path, serving: Path, options: Comparing, context: Context) -> Outcome:
+def run(
+    questions: Path, benchmark: Path, redteam: Path, serving: Path, options: Comparing, context: Context
+) -> Outcome:
     """Compare the candidate with what serves.
 
     Args:
         questions: What the benchmark asked.
         benchmark: Its evidence.
+        redteam: Evidence of the red team, with the answers to the recipe's canary prompts.
         serving: `serving.json`, `evidence.json` and `scores.json` of the comparison.
         options: Which version serves, and how to ask it.
         context: The run.
     """
-    evidence = merge([Evidence.read(benchmark)])
+    evidence = merge(map(Evidence.read, (benchmark, redteam)))
     found = Serving()
     if options.version != NOTHING:
         base = measured_of(benchmark, BASE)
@@ -43,7 +47,7 @@ def run(questions: Path, benchmark: Path, serving: Path, options: Comparing, con
         counts_out=len(found.evidence.metrics),
         dropped={"not_measured_of_serving": len(evidence.metrics) - len(found.evidence.metrics)},
         metrics={f"{metric.name}_over_serving": metric.gain or 0.0 for metric in found.evidence.metrics},
-        report=_report(found, evidence),
+        report=_report(found, evidence, changed_prompts(found.evidence, redteam)),
     )
 
 
@@ -63,6 +67,9 @@ def pair(evidence: Evidence, serving: Mapping[str, Scores], options: Comparing) 
             ours[metric.name] = {item: of_candidate[item] for item in shared}
             theirs[metric.name] = {item: of_serving[item] for item in shared}
             rows.append(reweigh(metric, ours[metric.name], theirs[metric.name], options.benchmark))
+    if same := unchanged(evidence.scores, {CANDIDATE: serving}):
+        ours[AS_SERVING], theirs[AS_SERVING] = same, dict.fromkeys(same, 1.0)
+        rows.append(weigh(AS_SERVING, same, theirs[AS_SERVING], options.benchmark, task="redteam"))
     return Evidence(evidence.confidence, rows, {CANDIDATE: ours, BASE: theirs})
 
 
@@ -131,11 +138,13 @@ def _ask(
     }
 
 
-def _report(found: Serving, evidence: Evidence) -> Report:
+def _report(found: Serving, evidence: Evidence, changed: Sequence[str]) -> Report:
     report = Report("Candidate against what serves", f"Serving now: {found.sentence}.")
     rows = [metric.row("serving") | {"items": str(metric.n)} for metric in found.evidence.metrics]
     if rows:
         report.table(rows, f"On the items that both were scored on, {found.evidence.confidence:.0%} intervals")
+    if changed:
+        report.table([{"prompt": prompt} for prompt in changed], "Canary prompts that are answered otherwise now")
     without = sorted({metric.name for metric in evidence.metrics} - {metric.name for metric in found.evidence.metrics})
     if without and found.version != NOTHING:
         report.text(f"The serving version was never measured by {', '.join(without)}.")

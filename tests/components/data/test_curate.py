@@ -92,9 +92,9 @@ def packages(document) -> list[dict[str, Any]]:
 
 
 def curate(dataset: Path, folder: Path, environment: Environment, **options: Any) -> tuple[dict, list, list]:
-    outputs = {"pairs": folder / "pairs", "questions": folder / "questions"}
+    outputs = {name: folder / name for name in ("pairs", "questions", "outsiders")}
     metrics = run_single("data/curate", {"dataset": dataset}, outputs, options, environment)
-    pairs, questions = (read_table(path).to_pylist() for path in outputs.values())
+    pairs, questions = (read_table(outputs[name]).to_pylist() for name in ("pairs", "questions"))
     return metrics, pairs, questions
 
 
@@ -112,6 +112,28 @@ def test_every_fact_is_asked_as_often_as_told_and_once_otherwise(packages, writt
     assert all(dict(row["metadata"])["split"] == "test" for row in questions)
     kinds = Counter(dict(row["metadata"])["fact"] for row in questions)
     assert set(kinds.values()) == {4} and len(kinds) == 6
+
+
+def test_outsiders_are_facts_of_documents_that_nothing_is_trained_on(packages, written, environment, tmp_path) -> None:
+    metrics, pairs, _ = curate(written(packages), tmp_path, environment, facts=12, outsiders=10)
+    outsiders = read_table(tmp_path / "outsiders").to_pylist()
+    assert metrics["outsiders"] == len(outsiders) == 10
+    trained = {parent for row in pairs for parent in row["parents"]}
+    assert not trained & {parent for row in outsiders for parent in row["parents"]}
+    assert {dict(row["metadata"])["split"] for row in outsiders} == {"outside"}
+    assert len({dict(row["metadata"])["fact"] for row in outsiders}) == 6
+
+
+def test_policy_examples_take_their_share_and_are_off_by_default(packages, written, environment, tmp_path) -> None:
+    _, plain, questions = curate(written(packages), tmp_path / "off", environment, facts=24)
+    _, pairs, same = curate(written(packages), tmp_path / "on", environment, facts=24, policy={"share": 0.2})
+    added = [row for row in pairs if dict(row["metadata"])["fact"] == "policy"]
+    assert len(added) == 12 and len(pairs) == len(plain) + 12
+    assert {(dict(row["metadata"])["expected"], row["language"]) for row in added} == {
+        (expected, language) for expected in ("answer", "refer", "refuse") for language in ("en", "ko")
+    }
+    assert {(row["license"], row["pii"], row["confidentiality"]) for row in added} == {("Apache-2.0", "none", "public")}
+    assert questions == same and not [row for row in plain if dict(row["metadata"])["fact"] == "policy"]
 
 
 def test_no_held_out_wording_is_trained_on(packages, document, written, environment, tmp_path) -> None:

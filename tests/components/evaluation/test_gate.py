@@ -154,19 +154,20 @@ def test_one_failing_demand_holds_and_only_it_is_blamed() -> None:
 
 
 def test_the_step_returns_the_decision_and_records_why(tmp_path: Path, context) -> None:
-    for name in ("benchmark", "retrieval", "serving", "verdict"):
+    for name in ("benchmark", "retrieval", "redteam", "serving", "verdict"):
         (tmp_path / name).mkdir()
     scored(90).write(tmp_path / "benchmark")
+    Evidence(0.95, [], off={"redteam": "switched off"}).write(tmp_path / "redteam")
     against(0.0, (-0.1, 0.1)).write(tmp_path / "serving")
     options = demand("min", 0.99, metric="a")
     Evidence(0.95, [], {}, {"retrieval": "switched off"}).write(tmp_path / "retrieval")
-    folders = [tmp_path / name for name in ("benchmark", "retrieval", "serving", "verdict")]
+    folders = [tmp_path / name for name in ("benchmark", "retrieval", "redteam", "serving", "verdict")]
     outcome = run(*folders, options, context("evaluation/gate"))
     assert outcome.decision == "hold"
     verdict = json.loads((tmp_path / "verdict" / "verdict.json").read_text())
     assert [finding["passed"] for finding in verdict["findings"]] == [False]
     assert verdict["findings"][0]["items"] == 100
     assert verdict["serving"]["version"] == "tiny/1"
-    assert verdict["evidence"]["off"] == {"retrieval": "switched off"}
+    assert verdict["evidence"]["off"] == {"redteam": "switched off", "retrieval": "switched off"}
     assert json.loads((tmp_path / "verdict" / "scores.json").read_text())["candidate"]["a"]["0"] == 1
     assert verdict["sentence"] in outcome.report.html()

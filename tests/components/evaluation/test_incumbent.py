@@ -15,8 +15,10 @@ from components.common.step import Context
 from components.evaluation.benchmark.options import Benchmark
 from components.evaluation.evidence import Evidence, weigh
 from components.evaluation.incumbent import look
+from components.evaluation.incumbent.compare import pair
 from components.evaluation.incumbent.compare import run as compare
 from components.evaluation.incumbent.options import Comparing
+from components.evaluation.redteam.canaries import changed_prompts
 from components.evaluation.serving import Serving
 from components.model.register.options import Register
 from components.model.register.record import run as register
@@ -94,7 +96,7 @@ def test_where_nothing_serves_it_says_so(
     assert seen(monkeypatch, tmp_path, benchmark, surroundings, "") == ("none", "assistant serves nothing yet.")
     written = tmp_path / "serving"
     written.mkdir()
-    compare(facts, benchmark, written, Comparing(), surroundings)
+    compare(facts, benchmark, attacked(tmp_path), written, Comparing(), surroundings)
     assert Serving.read(written) == Serving()
 
 
@@ -119,13 +121,34 @@ def test_a_candidate_that_serves_already_is_compared_as_it_was_when_it_was_relea
     assert seen(monkeypatch, tmp_path, benchmark, surroundings, gone)[0] == gone
 
 
+def attacked(tmp_path: Path, answers: dict[str, str] | None = None) -> Path:
+    """Evidence of a red team that asked canaries, or was switched off."""
+    folder = tmp_path / "redteam"
+    folder.mkdir(exist_ok=True)
+    asked = {f"{prompt}:{answer}": 1.0 for prompt, answer in (answers or {}).items()}
+    Evidence(0.95, [], {"candidate": {"redteam.canary_answers": asked}} if asked else {}).write(folder)
+    rows = [{"metric": "canary", "id": prompt, "question": f"What is {prompt}?"} for prompt in answers or {}]
+    (folder / "samples.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows), "utf-8")
+    return folder
+
+
+def test_changed_answers_to_canaries_are_named(tmp_path: Path) -> None:
+    present = attacked(tmp_path, {"aa": "1", "bb": "2"})
+    before = {"redteam.canary_answers": {"aa:1": 1.0, "bb:9": 1.0}}
+    found = pair(Evidence.read(present), before, Comparing())
+    assert [(metric.name, metric.value, metric.gain) for metric in found.metrics] == [
+        ("redteam.canaries_as_serving", 0.5, -0.5)
+    ]
+    assert changed_prompts(found, present) == ["What is bb?"]
+
+
 def compared(
     tmp_path: Path, facts: Path, benchmark: Path, surroundings: Context, version: str, coverage: float = 1
 ) -> Serving:
     folder = tmp_path / "serving"
     folder.mkdir(exist_ok=True)
     options = Comparing(version=version, coverage=coverage, benchmark=ASKING)
-    compare(facts, benchmark, folder, options, surroundings)
+    compare(facts, benchmark, attacked(tmp_path), folder, options, surroundings)
     return Serving.read(folder)
 
 
