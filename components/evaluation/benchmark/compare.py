@@ -11,7 +11,7 @@ from components.evaluation.benchmark.items import Asked, read_questions
 from components.evaluation.benchmark.options import OWN_TASK, Benchmark
 from components.evaluation.benchmark.page import report_of
 from components.evaluation.benchmark.served import is_url
-from components.evaluation.benchmark.speed import weigh_speed
+from components.evaluation.benchmark.speed import price_per_second, weigh_speed
 from components.evaluation.benchmark.tasks import measure_of
 from components.evaluation.evidence import BASE, CANDIDATE, SAMPLES, Evidence, Metric, weigh
 
@@ -48,8 +48,9 @@ def measure(arms: Arms, questions: Asked | None, evidence: Path, options: Benchm
         options: How to ask and to compare.
         context: The run.
     """
-    assessment = assess(arms, questions, options, context.progress)
     served = any(is_url(where) for where in arms.values())
+    price_per_second(options.prices, served)  # what is missing is said before anything is asked
+    assessment = assess(arms, questions, options, context.progress)
     found = compare(assessment, options, served)
     found.write(evidence)
     rows = [row for assessed in assessment.tasks for row in assessed.rows()]

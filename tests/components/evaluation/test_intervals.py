@@ -1,9 +1,12 @@
+import math
+
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
-from components.evaluation.intervals import bootstrap, mcnemar, newcombe, wilson
+from components.evaluation.intervals import bootstrap, mcnemar, newcombe, order_statistics, wilson
 
 counts = st.integers(0, 200)
 
@@ -50,3 +53,13 @@ def test_bootstrap_is_seeded_and_narrows_with_more_questions() -> None:
     assert bootstrap(few, 0.95, 500, seed=3) == bootstrap(few, 0.95, 500, seed=3)
     widths = [high - low for low, high in (bootstrap(scores, 0.95, 500, seed=3) for scores in (few, many))]
     assert widths[1] < widths[0] / 4
+
+
+def test_a_quantile_lies_between_two_scores_as_often_as_is_said() -> None:
+    generator = np.random.default_rng(5)
+    for count, quantile in ((20, 0.5), (100, 0.95), (2_000, 0.95)):
+        true = -math.log(1 - quantile)
+        ends = [order_statistics(generator.exponential(size=count), quantile, 0.95) for _ in range(300)]
+        assert 0.92 < np.mean([low <= true <= high for low, high in ends]) <= 1
+        assert np.mean([high - low for low, high in ends]) < 4
+    assert order_statistics([3, 1, 2], 0.5, 0.95) == (1, 3)
