@@ -134,6 +134,7 @@ def fit(
     """
     _hold_in_32_bits(trainer.model)
     trainer._get_train_sampler = lambda *_: epochs  # type: ignore[method-assign]  # there is no argument for it
+    trainer.create_model_card = lambda *_, **__: None  # type: ignore[method-assign]  # trl writes one into checkpoints
     progress = _Progress(options, epochs, context, log)
     trainer.remove_callback(PrinterCallback)
     with Preemption() as preemption, tempfile.TemporaryDirectory() as folder:
