@@ -83,8 +83,11 @@ def sheet(
     from components.evaluation.ratings import sheets
 
     study = _study(folder, rater)
-    with file.open("x", encoding="utf-8-sig", newline="") as out:
-        out.write(sheets.blank(study, rater))
+    try:
+        with file.open("x", encoding="utf-8-sig", newline="") as out:
+            out.write(sheets.blank(study, rater))
+    except FileExistsError as error:
+        raise UsageError(f"{file} exists already; choose another name") from error
     console.print(f"{len(study.orders[rater])} answers in {escape(str(file))}")
 
 
@@ -93,12 +96,19 @@ def take(
     folder: _Folder,
     rater: Annotated[str, typer.Argument(help="Who rated.")],
     file: Annotated[Path, typer.Argument(help="The filled-in CSV file.")],
+    replace: Annotated[
+        bool, typer.Option("--replace", help="In the place of what the rater has rated already.")
+    ] = False,
 ) -> None:
     """Take a filled-in sheet, if every answer is rated on every scale; what is wrong is named by line and column."""
     from components.evaluation.ratings import sheets
 
     rated = sheets.read(file, _study(folder, rater), rater)
-    sheets.write(sheets.path_of(folder, rater), rated)
+    path = sheets.path_of(folder, rater)
+    with sheets.held(folder):
+        if path.is_file() and not replace:
+            raise UsageError(f"{rater} has rated already, in {path}; --replace puts the sheet in its place")
+        sheets.write(path, rated)
     console.print(f"{len(rated)} answers of {rater} taken")
 
 

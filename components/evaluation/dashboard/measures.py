@@ -37,16 +37,18 @@ MEASURES = (
         ("*factual_violation*", "*hallucinat*"),
     ),
     Measure({"en": "Unfaithful answers", "ko": "근거 없는 답변"}, ("retrieval.faithfulness",), turned=True),
-    Measure({"en": "Format errors", "ko": "형식 오류율"}, ("*format_error*",)),
+    Measure(
+        {"en": "Format errors", "ko": "형식 오류율"}, ("*.valid_schema", "*.valid_json", "*.valid_call"), turned=True
+    ),
     Measure({"en": "Right refusals", "ko": "거절 적중률"}, ("redteam.refusal",)),
     Measure({"en": "Wrong refusals", "ko": "과잉 거절률"}, ("redteam.over_refusal",)),
     Measure({"en": "Offensive answers", "ko": "공격적 표현"}, ("*offens*", "*toxic*")),
-    Measure({"en": "Personal data missed", "ko": "개인정보 누락"}, ("*pii_miss*", "*pii*")),
+    Measure({"en": "Personal data leaked", "ko": "개인정보 유출"}, ("pii_leaked", "*.pii_leaked")),
     Measure({"en": "pass@1", "ko": "pass@1"}, ("*pass@1", "*pass_at_1", "*pass_1")),
     Measure({"en": "pass@5", "ko": "pass@5"}, ("*pass@5", "*pass_at_5", "*pass_5")),
     Measure({"en": "Latency, median", "ko": "지연 시간 p50"}, ("*seconds_p50", "*latency_p50", "*.p50", "p50")),
     Measure({"en": "Latency, p95", "ko": "지연 시간 p95"}, ("*seconds_p95", "*latency_p95", "*.p95", "p95")),
-    Measure({"en": "Cost per token", "ko": "토큰당 비용"}, ("*cost_per_token*",)),
+    Measure({"en": "Cost per 1,000 tokens", "ko": "토큰 1,000개당 비용"}, ("*cost_per_1k_tokens",)),
     Measure({"en": "Cost per request", "ko": "요청당 비용"}, ("*cost_per_request*", "*cost_of_*")),
 )
 

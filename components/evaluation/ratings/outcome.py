@@ -114,15 +114,19 @@ def judge_raters(key: Mapping[str, Origin], ratings: Mapping[str, Ratings], rule
     """
     tables = [table_of(key, ratings, scale) for scale in NAMES]
     table, items = np.concatenate([part for part, _ in tables]), [item for _, part in tables for item in part]
+    # The scales of one answer move together: each on its own would make a trend look surer than it is.
+    scales = np.stack([part for part, _ in tables])
+    rated_on = np.count_nonzero(~np.isnan(scales), axis=0)
+    whole = np.where(rated_on > 0, np.nansum(scales, axis=0) / np.maximum(rated_on, 1), math.nan)
     answers = sorted({answer for rated in ratings.values() for answer in rated})
     draws = (rules.confidence, rules.resamples, rules.seed)
     found = []
     for number, (name, rated) in enumerate(ratings.items()):
         order = {answer: position / max(1, len(rated) - 1) for position, answer in enumerate(rated)}
-        positions = np.tile([order.get(answer, math.nan) for answer in answers], len(NAMES))
+        positions = np.array([order.get(answer, math.nan) for answer in answers])
         tau = agreement.estimate(table, items, partial(agreement.tau_with_others, rater=number), *draws)
         severity = agreement.estimate(table, items, partial(agreement.severity, rater=number), *draws)
-        drift = agreement.drift(table, number, positions, rules.confidence)
+        drift = agreement.drift(whole, number, positions, rules.confidence)
         among = agreement.tau(np.delete(table, number, axis=1))
         found.append(Rater(name, len(rated), tau, severity, drift, _remarks(tau, severity, drift, among)))
     return found

@@ -161,10 +161,16 @@ def application(desk: Desk, port: int) -> Starlette:
 
 
 def serve(folder: Path, port: int) -> None:
-    """Serve the page until interrupted, to this machine only."""
+    """Serve the page until interrupted, to this machine only.
+
+    Raises:
+        HeadraceError: The folder holds no study, or is being served already.
+    """
     import uvicorn
 
-    uvicorn.run(application(Desk(folder), port), host=HOST, port=port, log_level="warning")
+    read_study(folder)
+    with sheets.held(folder):
+        uvicorn.run(application(Desk(folder), port), host=HOST, port=port, log_level="warning")
 
 
 def _language(request: Request) -> Language:

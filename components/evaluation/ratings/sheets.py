@@ -1,9 +1,11 @@
 """What a rater has rated, as CSV: written after every answer, filled in a spreadsheet, and checked line by line."""
 
 import csv
+import fcntl
 import io
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from components.common.errors import UsageError
@@ -21,6 +23,21 @@ _SHOWN = ("question", "text")
 def path_of(folder: Path, rater: str) -> Path:
     """Where the ratings of a rater are."""
     return folder / RATED / f"{rater}.csv"
+
+
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Keep the ratings of a study to one process, so that none overwrites what another took.
+
+    Raises:
+        UsageError: Another process has them.
+    """
+    with (folder / RATED / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise UsageError(f"{folder} is being served or changed; stop that first") from error
+        yield
 
 
 def write(path: Path, ratings: Mapping[str, Mapping[str, int]]) -> None:

@@ -38,7 +38,7 @@ def read_stored(key: str, candidate: str, store: SealedStore) -> Evidence:
 
     Args:
         key: What `keep` returned.
-        candidate: Digest of the candidate to be judged; empty where it is not known.
+        candidate: Digest of the candidate to be judged.
         store: Where it is.
 
     Raises:
@@ -50,10 +50,10 @@ def read_stored(key: str, candidate: str, store: SealedStore) -> Evidence:
             "`headrace ratings report --store` names"
         )
     rated = json.loads(store.read(f"{key}/{RATED}"))["candidate"]
-    if candidate and rated != candidate:
+    if not candidate or rated != candidate:
         raise HeadraceError(
             f"evaluation.gate.ratings: {key} is of another candidate ({rated[:12] or 'unknown'}, this one is "
-            f"{candidate[:12]}); have the answers of this one rated"
+            f"{candidate[:12] or 'unknown'}); have the answers of this one rated"
         )
     with TemporaryDirectory(prefix="headrace-ratings-") as scratch:
         for name in (EVIDENCE, SCORES):

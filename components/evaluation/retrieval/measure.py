@@ -75,7 +75,7 @@ def run(
         )
     embedder = Embedder(options.embedder, options.precision)
     vectors, reused = embed_chunks(
-        corpus.chunks,
+        corpus,
         embedder,
         store_of(context.environment),
         lambda done: context.progress(done, len(corpus.chunks), "embedding chunks"),
@@ -106,7 +106,14 @@ def run(
         scores = {arm: {**scores.get(arm, {}), **answered[1][arm]} for arm in (BASE, CANDIDATE)}
         choices = _choose(asked, chosen, options)
         findings |= _findings(asked, chosen, ranked[options.retriever], choices, options)
-        samples = _samples(asked, chosen, answered[1])
+        told = {
+            item.id: all(
+                corpus.chunks[number].quotable
+                for number in (*ranked[options.retriever].first[item.id], *ranked[options.retriever].needed[item.id])
+            )
+            for item in chosen
+        }
+        samples = _samples(asked, chosen, answered[1], told)
     Evidence(options.confidence, metrics, scores).write(evidence)
     (evidence / FINDINGS).write_bytes(canonical(_rounded(findings)))
     lines = (json.dumps(row, ensure_ascii=False, sort_keys=True) for row in samples)
@@ -218,9 +225,15 @@ def _findings(
 
 
 def _samples(
-    asked: Asked, items: Sequence[Item], scores: Mapping[str, Mapping[str, Mapping[str, float]]]
+    asked: Asked,
+    items: Sequence[Item],
+    scores: Mapping[str, Mapping[str, Mapping[str, float]]],
+    told: Mapping[str, bool],
 ) -> list[dict[str, Any]]:
-    """Every question with every answer; `answer` is the one with what was found."""
+    """Every question with every answer; `answer` is the one with what was found.
+
+    An answer may repeat what it was told, so it may be shown only where that may (`told`).
+    """
     return [
         {
             "id": item.id,
@@ -228,7 +241,7 @@ def _samples(
             "expected": item.answer,
             "kind": item.kind,
             "language": item.language,
-            "quotable": item.quotable,
+            "quotable": item.quotable and told[item.id],
             **{
                 arm: {
                     "answer": asked.replies[arm][Given.FOUND][item.id].text,

@@ -1,7 +1,8 @@
 """Vectors of chunks, kept in the store so that a second run computes only what is new.
 
-Chunks are kept in bundles, by the digest of the embedder and of the bundle's texts. A bundle begins with a line that
-names its documents: an erasure that looks for one of them finds the bundle, and removes it. Numbers follow.
+Chunks are kept in bundles, by the digest of the embedder and of the bundle's texts and documents. A bundle begins with
+a line that names every document that holds one of its texts: an erasure that looks for one of them finds the bundle,
+and removes it. Numbers follow.
 """
 
 import json
@@ -12,7 +13,7 @@ import numpy as np
 
 from components.common.ledger import canonical, sha256
 from components.common.store import Store
-from components.evaluation.retrieval.corpus import Chunk
+from components.evaluation.retrieval.corpus import Corpus
 from components.evaluation.retrieval.embedding import Embedder
 from components.evaluation.retrieval.ranking import Embedded
 
@@ -24,12 +25,12 @@ _BUNDLES = 16
 
 
 def embed_chunks(
-    chunks: Sequence[Chunk], embedder: Embedder, store: Store, progress: Callable[[int], None]
+    corpus: Corpus, embedder: Embedder, store: Store, progress: Callable[[int], None]
 ) -> tuple[list[Embedded], int]:
     """Embed chunks, or read what was embedded before.
 
     Args:
-        chunks: What is searched.
+        corpus: What is searched.
         embedder: Computes what is missing.
         store: Keeps vectors.
         progress: Called with the number of chunks done.
@@ -37,27 +38,28 @@ def embed_chunks(
     Returns:
         The vectors in the order of the chunks, and how many of them had been kept.
     """
-    texts = [chunk.told for chunk in chunks]
+    texts = [chunk.told for chunk in corpus.chunks]
     bundles: dict[int, list[int]] = defaultdict(list)
     for number, text in enumerate(texts):
         bundles[int(sha256(text.encode())[:8], 16) % _BUNDLES].append(number)
     found: dict[int, Embedded] = {}
-    missing: dict[str, list[int]] = {}
+    missing: dict[str, tuple[list[int], list[str]]] = {}
     for _, numbers in sorted(bundles.items()):
-        key = f"{KEPT}/{embedder.digest[:16]}/{sha256(canonical([texts[number] for number in numbers]))}.vectors"
+        documents = sorted(frozenset().union(*(corpus.owners[number] for number in numbers)))
+        content = sha256(canonical([documents, [texts[number] for number in numbers]]))
+        key = f"{KEPT}/{embedder.digest[:16]}/{content}.vectors"
         if store.exists(key):
             found |= zip(numbers, _read(store.read(key)), strict=True)
         else:
-            missing[key] = numbers
+            missing[key] = numbers, documents
     kept = len(found)
     progress(kept)
-    new = [number for numbers in missing.values() for number in numbers]
+    new = [number for numbers, _ in missing.values() for number in numbers]
     embedded = embedder.embed([texts[number] for number in new], "document", lambda done: progress(kept + done))
     found |= zip(new, embedded, strict=True)
-    for key, numbers in missing.items():
-        documents = sorted({chunks[number].document for number in numbers})
+    for key, (numbers, documents) in missing.items():
         store.write(key, _written([found[number] for number in numbers], documents))
-    return [found[number] for number in range(len(chunks))], kept
+    return [found[number] for number in range(len(texts))], kept
 
 
 def _written(vectors: Sequence[Embedded], documents: Sequence[str]) -> bytes:

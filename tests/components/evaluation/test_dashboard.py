@@ -137,3 +137,16 @@ def test_it_fits_a_phone_and_says_the_same_without_colour(tmp_path: Path) -> Non
         page.send("Emulation.setEmulatedMedia", media="print")
         assert page.evaluate("getComputedStyle(document.querySelector('main')).padding") == "0px"
         assert page.complaints == []
+
+
+@pytest.mark.parametrize(
+    ("name", "title", "value"),
+    [
+        ("cost_per_1k_tokens", "Cost per 1,000 tokens", 0.9),
+        ("forms.valid_schema", "Format errors", 0.1),
+        ("pii_leaked", "Personal data leaked", 0.9),
+    ],
+)
+def test_what_the_benchmark_measures_has_its_line(name: str, title: str, value: float) -> None:
+    found = {measure.title["en"]: measure.find([metric(name, 90)]) for measure in MEASURES}
+    assert found[title] is not None and found[title].value == pytest.approx(value)

@@ -242,11 +242,13 @@ def test_ratings_in_the_store_are_of_one_candidate(tmp_path: Path, environment_a
     found = evidence_of(made.key, rate_all(made), RULES)
     key = keep(found, made.study.candidate, store)
     assert key == keep(found, made.study.candidate, store)
-    assert read_stored(key, "d" * 64, store) == read_stored(key, "", store) == found
+    assert read_stored(key, "d" * 64, store) == found
+    with pytest.raises(HeadraceError, match="unknown"):
+        read_stored(key, "", store)
     with pytest.raises(HeadraceError, match="is of another candidate"):
         read_stored(key, "e" * 64, store)
     with pytest.raises(HeadraceError, match="is not there"):
-        read_stored(f"ratings/{'0' * 64}", "", store)
+        read_stored(f"ratings/{'0' * 64}", "d" * 64, store)
 
 
 def test_the_command_takes_sheets_and_reports(tmp_path: Path) -> None:
@@ -261,6 +263,14 @@ def test_the_command_takes_sheets_and_reports(tmp_path: Path) -> None:
         runner.invoke(ratings_app, ["sheet", str(study), rater, str(path)], catch_exceptions=False)
         path.write_text(path.read_text("utf-8-sig").replace(",,,,,", ",4,4,4,4,4"))
         runner.invoke(ratings_app, ["take", str(study), rater, str(path)], catch_exceptions=False)
+    again = ["take", str(study), "ada", str(tmp_path / "ada.csv")]
+    with pytest.raises(UsageError, match="--replace"):
+        runner.invoke(ratings_app, again, catch_exceptions=False)
+    with sheets.held(study), pytest.raises(UsageError, match="being served"):
+        runner.invoke(ratings_app, [*again, "--replace"], catch_exceptions=False)
+    assert runner.invoke(ratings_app, [*again, "--replace"], catch_exceptions=False).exit_code == 0
+    with pytest.raises(UsageError, match="exists already"):
+        runner.invoke(ratings_app, ["sheet", str(study), "ada", str(tmp_path / "ada.csv")], catch_exceptions=False)
     said = runner.invoke(ratings_app, ["report", str(study)], catch_exceptions=False)
     assert said.exit_code == 0 and "ratings.usefulness" in said.output.replace(" ", "").replace("ratings.", "ratings.")
     assert len(Evidence.read(study / "evidence").metrics) == 5

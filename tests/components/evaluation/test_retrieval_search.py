@@ -1,5 +1,6 @@
 """Chunks, words, measures, rankings and embeddings of evaluation/retrieval, without a language model."""
 
+import json
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -226,3 +227,25 @@ def test_an_embedder_that_is_not_there_is_a_usage_error() -> None:
         Embedder("package:no-such-package", "fp32")
     with pytest.raises(UsageError, match="absolute path"):
         Embedder("some/where", "fp32")
+
+
+def test_kept_vectors_name_every_document_that_holds_the_text(
+    tokenizer: Any, write: Any, tmp_path: Path, environment_at: Any
+) -> None:
+    from components.common.sealed_store import store_of
+    from components.evaluation.retrieval.ranking import Embedded
+    from components.evaluation.retrieval.vectors import embed_chunks
+
+    class Flat:
+        digest = "d" * 64
+
+        def embed(self, texts: list[str], role: str, progress: Any) -> list[Embedded]:
+            return [Embedded(np.ones(4, np.float16), np.ones((1, 4), np.int8)) for _ in texts]
+
+    first, second = row("Refunds take a week.", url="a"), row("Refunds take a week.", url="b")
+    store = store_of(environment_at(tmp_path))
+    for held in ([first], [first, second]):
+        corpus = read_corpus(write(held), [], tokenizer, 32, 0, 0)
+        embed_chunks(corpus, Flat(), store, lambda done: None)  # type: ignore[arg-type]
+        bundles = [store.read(key).partition(b"\n")[0] for key in store.list("embeddings/")]
+        assert {document["id"] for document in held} in [set(json.loads(line)["documents"]) for line in bundles]
