@@ -94,8 +94,8 @@ def track(
     settings: Mapping[str, Any],
     tags: Mapping[str, str],
     *,
+    recipe: Mapping[str, Any],
     trackers: Sequence[Tracker] = ("mlflow",),
-    recipe: Mapping[str, Any] | None = None,
 ) -> Iterator[Tracked]:
     """Record a training run; it ends as failed when the body raises. Of several processes the first one records.
 
@@ -106,8 +106,8 @@ def track(
         settings: Parameters of the run.
         tags: What it was made from; each is recorded as `headrace.<name>`. Of those that are ledger entries, the
             dataset versions that they lead back to are recorded too.
-        trackers: Who records it.
         recipe: The part of the recipe that shaped the run, nested as in a recipe file.
+        trackers: Who records it.
 
     Raises:
         HeadraceError: A tracker's package, key or server is missing.
@@ -115,10 +115,9 @@ def track(
     if int(os.environ.get("RANK", "0")):
         yield Tracked([])
         return
-    shaped = {"model": {"tune": dict(settings)}} if recipe is None else dict(recipe)
     facts = {
         **tags,
-        "recipe": sha256(canonical(shaped)),
+        "recipe": sha256(canonical(recipe)),
         "code": code_digest(),
         "commit": commit(),
         "data": " ".join(versions_before(open_ledger(environment), tags.values(), "datasets")) or "outside the ledger",
@@ -132,7 +131,7 @@ def track(
         ]
         run = Tracked(opened)
         run.note(**facts)
-        run.attach(RECIPE, yaml.safe_dump(shaped, sort_keys=False, allow_unicode=True))
+        run.attach(RECIPE, yaml.safe_dump(dict(recipe), sort_keys=False, allow_unicode=True))
         run.attach(SURROUNDINGS, yaml.safe_dump(where, sort_keys=False))
         yield run
 
@@ -166,7 +165,8 @@ def find_run(environment: Environment, subject: str) -> Run:
 
     Args:
         environment: Where runs are tracked.
-        subject: An MLflow run id; a name such as `tune-4f0c…`, of several the newest; or `models/NAME/HASH`.
+        subject: An MLflow run id; a name such as `tune-4f0c…`, of several the newest; or `models/NAME/HASH`, of
+            whose runs the one that made the adapter.
 
     Raises:
         UsageError: There is none.
@@ -181,9 +181,9 @@ def find_run(environment: Environment, subject: str) -> Run:
     if "'" not in asked and experiments:
         field = f"tags.`{PREFIX}model`" if asked.startswith("models/") else "attributes.run_name"
         where = f"{field} = '{asked}' and attributes.status = 'FINISHED'"
-        found = client.search_runs(experiments, where, max_results=1, order_by=["attributes.start_time DESC"])
+        found = client.search_runs(experiments, where, order_by=["attributes.start_time DESC"])
         if found:
-            return found[0]
+            return min(found, key=lambda run: f"{PREFIX}adapter" not in run.data.tags)
     raise UsageError(
         f"{subject!r} is no finished run of {environment.tracking}: give a run id, a name such as tune-4f0c9f6a1b2c, "
         "or models/NAME/HASH; the report of model/tune and the model card name theirs"

@@ -8,6 +8,7 @@ import math
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerControl, TrainerState
@@ -17,7 +18,7 @@ from components.common.step import Context
 from components.model.align.options import Align
 from components.model.tracking import Log
 from components.model.tune.checkpoints import Checkpoints
-from components.model.tune.faults import Preemption
+from components.model.tune.faults import Preemption, is_out_of_memory
 
 MEASURES = {
     "loss": "loss",
@@ -50,21 +51,55 @@ def fit(trainer: Trainer, options: Align, checkpoints: Checkpoints, phase: str, 
 
     Raises:
         Preempted: The process was asked to end; a checkpoint is kept, and the next attempt goes on from it.
-        HeadraceError: The loss is no number.
+        HeadraceError: Loss or gradient is no number, memory is full, a checkpoint is unsafe, or training ends early.
     """
+    trainer.create_model_card = lambda *_, **__: None  # type: ignore[method-assign]  # trl writes one into checkpoints
     trainer.remove_callback(PrinterCallback)
     with Preemption() as preemption, tempfile.TemporaryDirectory() as folder:
         earlier = Path(folder, "checkpoint")
         watch = _Watch(options, checkpoints, preemption, phase, context, log)
         trainer.add_callback(watch)
         resumed_at = checkpoints.bring_last(earlier)
-        trainer.train(resume_from_checkpoint=str(earlier) if resumed_at else None)
+        try:
+            trainer.train(resume_from_checkpoint=str(earlier) if resumed_at else None)
+        except (MemoryError, RuntimeError) as error:
+            if is_out_of_memory(error):
+                raise out_of_memory(options, phase, trainer.state.global_step + 1) from error
+            raise
+        except UnpicklingError as error:
+            raise HeadraceError(
+                f"the checkpoint of step {resumed_at:,} in {checkpoints.uri} holds what is not safe to load; delete it"
+            ) from error
+        step, last = trainer.state.global_step, trainer.state.max_steps
         if watch.preempted:
             raise Preempted(
-                f"asked to end after step {trainer.state.global_step:,} of {trainer.state.max_steps:,} ({phase}); its "
-                "checkpoint is stored, and the same run goes on from there"
+                f"asked to end after step {step:,} of {last:,} ({phase}); its checkpoint is stored, and the same run "
+                "goes on from there"
             )
+        if step < last:
+            raise HeadraceError(f"training ended after step {step:,} of {last:,} ({phase}); give it more preferences")
     return resumed_at
+
+
+def out_of_memory(options: Align, phase: str, step: int) -> HeadraceError:
+    """Say which settings take less memory.
+
+    Args:
+        options: How it trained.
+        phase: What was trained: a method, or the reward model.
+        step: Step that was under way.
+    """
+    wanted = options.reinforcement
+    if phase in ("grpo", "rlhf"):
+        found = {
+            "reinforcement.prompts": (wanted.prompts, 1),
+            "reinforcement.answers": (wanted.answers, 2),
+            "reinforcement.max_new_tokens": (wanted.max_new_tokens, 1),
+        }
+    else:
+        found = {"batch_size": (options.batch_size, 2 if phase == "kto" else 1), "max_length": (options.max_length, 16)}
+    lower = " or ".join(f"{name} ({value})" for name, (value, least) in found.items() if value > least)
+    return HeadraceError(f"out of memory in step {step:,} ({phase}); lower {lower}, or take a smaller base model")
 
 
 def curves(history: Sequence[Mapping[str, float]]) -> dict[str, list[float]]:
@@ -112,8 +147,9 @@ class _Watch(TrainerCallback):
         """Look at what was measured."""
         if not logs or "loss" not in logs:
             return
-        if not math.isfinite(logs["loss"]):
-            raise HeadraceError(f"the loss is {logs['loss']} at step {state.global_step}; lower learning_rate")
+        for what, value in (("loss", logs["loss"]), ("gradient's length", logs.get("grad_norm", 0.0))):
+            if not math.isfinite(value):
+                raise HeadraceError(f"the {what} is {value} in step {state.global_step:,}; lower learning_rate")
         found = self._record(logs, state.global_step)
         shown = "reward" if "reward" in found else "loss"
         self._context.progress(state.global_step, state.max_steps, f"{self._phase}: {shown} {found[shown]:.3f}")

@@ -1,9 +1,10 @@
 """Preferences as they are trained on: read, sorted out, and split by question."""
 
 import hashlib
+import unicodedata
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +110,7 @@ def read_preferences(path: Path, tokenizer: PreTrainedTokenizerBase, options: Al
             f"none of the {documents} preferences can be used by {options.method} ({told}); import feedback with "
             "`headrace import`, or have data/prefer make some"
         )
+    usable = _joined(usable)
     training, held_out = split(usable, options)
     if not training or not held_out:
         raise HeadraceError(
@@ -128,6 +130,28 @@ def split(preferences: Sequence[Preference], options: Align) -> tuple[list[Prefe
         [one for one in preferences if one.group not in held_out],
         [one for one in preferences if one.group in held_out],
     )
+
+
+def _joined(preferences: Sequence[Preference]) -> list[Preference]:
+    """Make one group of those that ask the same, so that no question is on both sides of a split."""
+    leaders: dict[str, str] = {}
+    asked: dict[str, str] = {}
+
+    def leader(group: str) -> str:
+        while leaders.setdefault(group, group) != group:
+            group = leaders[group]
+        return group
+
+    for one in preferences:
+        first, second = sorted((leader(asked.setdefault(_question(one), one.group)), leader(one.group)))
+        leaders[second] = first
+    return [replace(one, group=leader(one.group)) for one in preferences]
+
+
+def _question(one: Preference) -> str:
+    """The last thing that a person said, whatever its letters' case and spaces."""
+    said = [message["content"] for message in one.prompt if message["role"] == "user"] or [one.prompt[-1]["content"]]
+    return " ".join(unicodedata.normalize("NFKC", said[-1]).casefold().split())
 
 
 def questions(preferences: Sequence[Preference]) -> list[Preference]:

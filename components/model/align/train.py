@@ -14,8 +14,8 @@ from peft import PeftModel
 from transformers import AutoTokenizer, Trainer
 
 from components.common.code import code_digest
-from components.common.errors import HeadraceError
-from components.common.ledger import SIDECAR, canonical, entry_of, sha256
+from components.common.errors import HeadraceError, UsageError
+from components.common.ledger import SIDECAR, canonical, entry_of
 from components.common.sealed_store import SealedStore, store_of
 from components.common.step import Context, Outcome
 from components.evaluation.evidence import Metric, weigh
@@ -31,10 +31,7 @@ from components.model.tracking import Log, track
 from components.model.tune.checkpoints import Checkpoints, name_training
 from components.model.tune.faults import check_model
 from components.model.tune.method import save
-from components.model.versions import BASE, TRAINING, read_json
-
-ALIGNMENT = "alignment.json"
-"""In an aligned adapter: how it was aligned, how the training went and what it changed."""
+from components.model.versions import ALIGNMENT, BASE, TRAINING, read_json
 
 LIBRARIES = ("torch", "transformers", "peft", "trl")
 
@@ -55,15 +52,15 @@ def train(
 
     Raises:
         Preempted: The process was asked to end; the same call goes on from there.
-        HeadraceError: The adapter is another model's, there is too little to train on, the training diverges, or the
-            reward model tells nothing.
+        UsageError: The adapter was tuned on a quantized base, or there is more than one GPU.
+        HeadraceError: The adapter is another model's, there is too little to train on, the training diverges,
+            memory is full, or the reward model tells nothing.
     """
     transformers.utils.logging.disable_progress_bar()
     transformers.set_seed(options.seed)
     torch.set_num_threads(options.threads or torch.get_num_threads())
     name = read_json(base / BASE)["name"]
-    if (trained_on := read_json(adapter / TRAINING)["base"]) != name:
-        raise HeadraceError(f"the adapter was trained on {trained_on}, not on {name}; tune it again")
+    refuse_impossible(read_json(adapter / TRAINING), name, torch.cuda.device_count())
     tokenizer = AutoTokenizer.from_pretrained(base)
     check_model(base, name, tokenizer, options.max_length, configuration(base, adapter))
     read = read_preferences(preferences, tokenizer, options)
@@ -78,23 +75,22 @@ def train(
         "preferences": entry_of(preferences),
         "code": code_digest(),
     }
-    run = f"align-{sha256(canonical({**settings, **tags}))[:12]}"
-    kept = _Kept(
-        store_of(context.environment),
-        {"base": base, "tuned": adapter, "preferences": preferences},
-        options,
-        context,
-    )
+    inputs = {"base": base, "tuned": adapter, "preferences": preferences}
+    label = f"align-{name_training(context.stage, inputs, options, LIBRARIES)[:12]}"
+    run = f"{options.experiment}/{label}"
+    kept = _Kept(store_of(context.environment), inputs, options, context)
+    recipe = {"model": {"align": options.model_dump(mode="json", by_alias=True)}}
     found: dict[str, Any] = {}
     with ExitStack() as opened:
         scratch = Path(opened.enter_context(tempfile.TemporaryDirectory()))
-        log = opened.enter_context(track(context.environment, options.experiment, run, settings, tags))
+        log = opened.enter_context(track(context.environment, options.experiment, label, settings, tags, recipe=recipe))
         judge = None
         if options.method == "rlhf":
             model, found["reward_model"] = _reward_model(base, adapter, tokenizer, read, options, kept, log, scratch)
             save_model(model, name, tags["tuned"], found["reward_model"], reward)
             judge = model.judge
-        network = load_tuned(base, adapter, options.precision)
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        network = load_tuned(base, adapter, options.precision).to(device)
         weights = options.reinforcement.rewards.weights()
         measured = (tokenizer, read.held_out, options.asked, options.reinforcement.max_new_tokens, weights, judge)
         context.progress(0, 1, "measuring the tuned model")
@@ -112,6 +108,7 @@ def train(
     record = {
         "method": options.method,
         "base": name,
+        "run": run,
         "options": options.model_dump(mode="json", by_alias=True),
         "trained_on": len(read.training),
         "held_out": len(read.held_out),
@@ -129,8 +126,34 @@ def train(
         counts_out=len(read.training) + len(read.held_out),
         dropped=read.dropped,
         metrics={**_numbers(metrics, record), "resumed_at_step": float(resumed_at)},
-        report=write_report(record, metrics, read, before, after, f"{options.experiment}/{run}"),
+        report=write_report(record, metrics, read, before, after, run),
     )
+
+
+def refuse_impossible(training: Mapping[str, Any], name: str, gpus: int) -> None:
+    """Refuse what cannot be aligned here.
+
+    Args:
+        training: What `training.json` says of the tuned model.
+        name: Name of the base model.
+        gpus: How many this process sees.
+
+    Raises:
+        UsageError: It was tuned on a quantized base, or there is more than one GPU; the message says what to set.
+        HeadraceError: It was tuned on another base model.
+    """
+    if training["base"] != name:
+        raise HeadraceError(f"the adapter was trained on {training['base']}, not on {name}; tune it again")
+    if training.get("options", {}).get("method") == "qlora":
+        raise UsageError(
+            "the adapter was tuned on a quantized base (model.tune.method qlora), and align loads the base whole; set "
+            "model.tune.method to lora, or model.align.method to none"
+        )
+    if gpus > 1:
+        raise UsageError(
+            f"align trains on one GPU and sees {gpus}, over which batches would silently grow; set "
+            "sizes.align.accelerators of the environment to 1, or CUDA_VISIBLE_DEVICES to one of them"
+        )
 
 
 def compare(before: Standing, after: Standing, options: Align) -> list[Metric]:

@@ -18,6 +18,7 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerBase, Trainer
 from trl import DPOConfig, DPOTrainer, GRPOConfig, GRPOTrainer, KTOConfig, KTOTrainer
 
+from components.common.errors import HeadraceError
 from components.model.align.options import Align
 from components.model.align.preferences import Messages, Preference, questions
 from components.model.align.rewards import REWARDS, Asked, gated, violated
@@ -69,6 +70,9 @@ def make_trainer(
         options: Method and how the steps go.
         judge: The reward model of `rlhf`.
         scratch: Folder for what the trainer writes.
+
+    Raises:
+        HeadraceError: A step would ask more questions than there are.
     """
     return _MAKERS[options.method](network, tokenizer, training, options, judge, arguments(options, scratch))
 
@@ -149,7 +153,12 @@ def _reinforce(
     judge: Judge | None,
     common: Any,
 ) -> Trainer:
-    wanted = options.reinforcement
+    wanted, posed = options.reinforcement, questions(training)
+    if wanted.prompts > len(posed):
+        raise HeadraceError(
+            f"reinforcement.prompts is {wanted.prompts}, and there are {len(posed)} questions to train on; set it to "
+            f"{len(posed)} or less"
+        )
     weights = {name: weight for name, weight in wanted.rewards.weights().items() if weight}
     functions: list[Any] = [_judged(judge)] if judge else [_computed(name) for name in weights]
     together = wanted.prompts * wanted.answers
@@ -170,7 +179,7 @@ def _reinforce(
             "format": one.asked.format,
             "schema": one.asked.schema,
         }
-        for one in questions(training)
+        for one in posed
     ]
     return GRPOTrainer(
         model=network,

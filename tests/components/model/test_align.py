@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from components.common.documents import DocumentWriter, new_document
-from components.common.errors import HeadraceError, Preempted
+from components.common.errors import HeadraceError, Preempted, UsageError
 from components.common.ledger import artifact_files
 from components.common.sealed_store import store_of
 from components.common.step import Context
@@ -120,6 +120,7 @@ def test_preferences_make_chosen_answers_likelier_than_rejected_ones(aligned, ad
     assert artifact_files(path)[weights] != artifact_files(adapter)[weights]
     assert artifact_files(path)["training.json"] == artifact_files(adapter)["training.json"]
     curve = record["curves"]
+    assert record["run"].startswith("headrace/align-")
     assert record["steps"] == len(curve["loss"]) and record["trained_on"] == 6 and record["held_out"] == 2
     assert curve["loss"][-1] < curve["loss"][0]
     if method != "kto":
@@ -306,6 +307,88 @@ def test_an_adapter_of_another_base_is_refused(
 
 
 @pytest.mark.parametrize(
+    ("training", "gpus", "problem"),
+    [
+        ({"base": "Tiny", "options": {"method": "qlora"}}, 0, "set model.tune.method to lora"),
+        (
+            {"base": "Tiny", "options": {"method": "lora"}},
+            2,
+            "sees 2, .*sizes.align.accelerators of the environment to 1",
+        ),
+    ],
+)
+def test_what_cannot_be_aligned_is_refused(training: dict[str, Any], gpus: int, problem: str) -> None:
+    from components.model.align.train import refuse_impossible
+
+    with pytest.raises(UsageError, match=problem):
+        refuse_impossible(training, "Tiny", gpus)
+    refuse_impossible({"base": "Tiny", "options": {"method": "lora"}}, "Tiny", 1)
+
+
+def test_more_questions_in_a_step_than_there_are_is_an_error(aligned) -> None:
+    with pytest.raises(HeadraceError, match=r"reinforcement\.prompts is 7, and there are 6 questions.*set it to 6"):
+        aligned(method="grpo", reinforcement={"prompts": 7, "steps": 1})
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        ({"method": "dpo"}, r"step 1 \(dpo\); lower batch_size \(4\) or max_length \(256\), or take a smaller base"),
+        ({"method": "kto", "batch_size": 2}, r"\(kto\); lower max_length \(256\), or"),
+        (
+            {"method": "grpo", "reinforcement": {"prompts": 1}},
+            r"lower reinforcement.answers \(4\) or reinforcement.max_new_tokens \(48\), or",
+        ),
+    ],
+)
+def test_full_memory_names_what_takes_less(options: dict[str, Any], problem: str) -> None:
+    from components.model.align.fit import out_of_memory
+
+    chosen = Align.model_validate(options)
+    with pytest.raises(HeadraceError, match=problem):
+        raise out_of_memory(chosen, chosen.method, 1)
+
+
+def test_full_memory_and_gradients_that_are_no_numbers_end_in_a_sentence(
+    aligned, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+    from trl import DPOTrainer
+
+    def full(*_: Any, **__: Any) -> None:
+        raise torch.OutOfMemoryError
+
+    with monkeypatch.context() as patched, pytest.raises(HeadraceError, match="out of memory in step 1"):
+        patched.setattr(DPOTrainer, "compute_loss", full)
+        aligned("full", method="dpo")
+    infinite = torch.tensor(float("inf"))
+    monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", lambda *_, **__: infinite)
+    with pytest.raises(HeadraceError, match="gradient's length is inf in step 1; lower learning_rate"):
+        aligned("steep", method="dpo")
+
+
+def test_questions_that_are_the_same_in_other_letters_are_on_one_side(base: Path, tmp_path: Path) -> None:
+    from transformers import AutoTokenizer
+
+    from components.model.align.preferences import read_preferences
+
+    def asked(question: str, group: str) -> tuple[Said, dict[str, str]]:
+        return [("user", question), ("assistant", "Yes."), ("rejected", "No.")], {"group": group}
+
+    dialogues = []
+    for n in range(6):
+        dialogues += [
+            asked(f"Is  {n} open?", f"a{n}"),
+            asked(f"is {n} OPEN?", f"b{n}"),
+            asked(f"Closed, {n}?", f"b{n}"),
+        ]
+    options = Align.model_validate({**QUICK, "method": "dpo", "held_out": 0.5})
+    read = read_preferences(write(tmp_path / "given", dialogues), AutoTokenizer.from_pretrained(base), options)
+    numbers = [{one.asked.prompt.strip("?").split()[1] for one in side} for side in (read.training, read.held_out)]
+    assert len(read.training) == len(read.held_out) == 9 and numbers[0].isdisjoint(numbers[1])
+
+
+@pytest.mark.parametrize(
     ("options", "problem"),
     [
         ({"method": "rlhf", "reinforcement": {"kl": 0}}, "games its reward model"),
@@ -339,11 +422,17 @@ def test_questions_are_split_whole_and_the_report_quotes_only_what_it_may(
 def test_the_run_is_in_mlflow_with_its_curves(aligned, context) -> None:
     from mlflow import MlflowClient
 
+    from components.model.tracking import read_file
+
     _, record = aligned(method="dpo", experiment="aligning")
     client = MlflowClient(context("model/align").environment.tracking)
     experiment = client.get_experiment_by_name("aligning")
     assert experiment is not None
     [tracked] = client.search_runs([experiment.experiment_id])
+    assert record["run"] == f"aligning/{tracked.info.run_name}"
+    assert read_file(context("model/align").environment, tracked, "recipe.yaml") == {
+        "model": {"align": record["options"]}
+    }
     assert tracked.data.params["method"] == "dpo" and tracked.data.params["reinforcement.kl"] == "0.04"
     recorded = client.get_metric_history(tracked.info.run_id, "margin")
     assert [one.value for one in sorted(recorded, key=lambda one: one.step)] == pytest.approx(

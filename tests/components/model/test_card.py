@@ -22,6 +22,7 @@ TRAINING = {
 }
 ALIGNMENT = {
     "method": "dpo",
+    "run": "headrace/align-0123456789ab",
     "options": {"method": "dpo", "beta": 0.1},
     "trained_on": 40,
     "held_out": 10,
@@ -88,6 +89,10 @@ def test_the_card_says_all_that_happened() -> None:
         for said in ("1,200 question", "300 steps", "validation: loss 0.5, step 250", "epochs: 2", "headrace rebuild")
     )
     assert "dpo on 40 preferences, 20 steps; measured on 10" in found["Alignment"]
+    assert (
+        "| tuned | aligned | gain |" in found["Alignment"] and "run headrace/align-0123456789ab" in found["Alignment"]
+    )
+    assert "makes the adapter, as it was before alignment, again" in found["Training"]
     assert "| preferred | ↑ | 10 | not measured | 0.900 [0.600, 0.980] | not measured |" in found["Alignment"]
     for title in ("### Answers", "### Red team", "### Retrieval", "### Long contexts", "intervals at 95%"):
         assert title in found["Evaluation"]

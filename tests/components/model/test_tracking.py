@@ -15,6 +15,7 @@ from components.model.tracking import find_run, note_version, read_file, track
 from pipelines.single import run_single
 
 SETTINGS = {"epochs": 2, "learning_rate": 1e-3, "trackers": ["mlflow"]}
+RECIPE = {"model": {"tune": SETTINGS}}
 
 
 @pytest.fixture
@@ -23,7 +24,7 @@ def place(context: Callable[[str], Context]) -> Environment:
 
 
 def train(place: Environment, name: str, tags: dict[str, str] | None = None, **options) -> None:
-    with track(place, "lab", name, SETTINGS, tags or {}, **options) as run:
+    with track(place, "lab", name, SETTINGS, tags or {}, recipe=RECIPE, **options) as run:
         for step in (1, 2):
             run({"loss": 1 / step, "validation_loss": 2 / step}, step)
         run.note(**{"checkpoint.2": "c" * 64, "adapter": "a" * 64})
@@ -35,20 +36,15 @@ def test_a_run_says_what_went_in_how_it_went_and_what_came_out(place: Environmen
     about = {"name": "facts", "owner": "me"}
     run_single("data/card", {"documents": facts}, {"dataset": tmp_path / "dataset"}, about, place)
     run_single("data/mix", {"documents": tmp_path / "dataset"}, {"mixed": tmp_path / "pairs"}, {}, place)
-    train(
-        place,
-        "tune-whole",
-        tags={"pairs": entry_of(tmp_path / "pairs"), "base": ""},
-        recipe={"model": {"tune": SETTINGS}},
-    )
+    train(place, "tune-whole", tags={"pairs": entry_of(tmp_path / "pairs"), "base": ""})
     run = find_run(place, "tune-whole")
     tags = {name.removeprefix("headrace."): value for name, value in run.data.tags.items() if "headrace" in name}
     assert tags["data"].startswith("datasets/facts/") and tags["pairs"] == entry_of(tmp_path / "pairs")
     assert (tags["code"], tags["commit"]) == (code_digest(), commit())
     assert tags["adapter"] == "a" * 64 and tags["checkpoint.2"] == "c" * 64
-    assert tags["recipe"] == sha256(canonical({"model": {"tune": SETTINGS}}))
+    assert tags["recipe"] == sha256(canonical(RECIPE))
     assert (tags["device"], tags["processes"]) == ("cpu", "1") and int(tags["threads"]) >= 1
-    assert read_file(place, run, "recipe.yaml") == {"model": {"tune": SETTINGS}}
+    assert read_file(place, run, "recipe.yaml") == RECIPE
     assert {"torch", "peft", "trl"} <= read_file(place, run, "environment.yaml")["libraries"].keys()
     assert run.data.params["epochs"] == "2"
     history = MlflowClient(place.tracking).get_metric_history(run.info.run_id, "validation_loss")
@@ -62,7 +58,7 @@ def test_a_run_is_found_by_id_name_and_model_version(place: Environment) -> None
         find_run(place, "tune-1")
     train(place, "tune-1")
     train(place, "tune-1")
-    with pytest.raises(RuntimeError), track(place, "lab", "tune-1", {}, {}):
+    with pytest.raises(RuntimeError), track(place, "lab", "tune-1", {}, {}, recipe={}):
         raise RuntimeError
     newest = find_run(place, "lab/tune-1")
     version = f"models/assistant/{'f' * 64}"
@@ -74,6 +70,17 @@ def test_a_run_is_found_by_id_name_and_model_version(place: Environment) -> None
     assert listed.tags["headrace.recipe_whole"] == "e" * 64
     with pytest.raises(HeadraceError, match=r"kept no plan\.yaml"):
         read_file(place, newest, "plan.yaml")
+
+
+def test_a_version_leads_to_the_run_that_made_its_adapter_and_not_to_the_alignment(place: Environment) -> None:
+    train(place, "tune-2")
+    with track(place, "lab", "align-2", {}, {}, recipe={"model": {"align": {"method": "dpo"}}}):
+        pass
+    version = f"models/aligned/{'a' * 64}"
+    for run in ("lab/tune-2", "lab/align-2"):
+        note_version(place, run, version, f"{place.store}/{version}", {})
+    assert find_run(place, "align-2").data.tags["headrace.model"] == version
+    assert find_run(place, version).info.run_name == "tune-2"
 
 
 def test_of_several_processes_the_first_one_records(place: Environment, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -140,7 +140,7 @@ def tracked(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """MLflow's own SQLite file with a run that names the person."""
     home = tmp_path_factory.mktemp("tracked")
     place = load_environment("local", home)
-    with track(place, "tune", "run", {"epochs": 1, "asked_by": EMAIL}, {"contact": NAME}) as log:
+    with track(place, "tune", "run", {"epochs": 1, "asked_by": EMAIL}, {"contact": NAME}, recipe={}) as log:
         log({"loss": 1.0}, 1)
     return home / "mlflow.db"
 
