@@ -5,6 +5,7 @@ import pytest
 from components.common.errors import HeadraceError
 from components.evaluation.benchmark.sandbox import Limits, ensure_confined, run, run_program
 
+ABI = "abi = _libc.syscall(LANDLOCK_CREATE, None, ctypes.c_size_t(0), 1)"
 LIMITS = Limits(seconds=1, memory_mib=256, file_mib=1)
 
 
@@ -28,6 +29,11 @@ def test_a_program_that_holds_passes_and_one_that_does_not_says_why() -> None:
         ("import os\nos.listdir('/')", "PermissionError"),
         ("import os\nos.symlink('/etc/passwd', 'here')\nopen('here').read()", "PermissionError"),
         ("import os\nos.kill(os.getppid(), 9)", "PermissionError"),
+        ("import os\nos.truncate('/etc/passwd', 0)", "PermissionError"),
+        ("import os\nos.utime('/etc/passwd')", "PermissionError"),
+        ("import fcntl, os\nfcntl.fcntl(0, fcntl.F_SETOWN, os.getppid())", "PermissionError"),
+        ("import fcntl\nfcntl.fcntl(0, fcntl.F_SETSIG, 9)", "PermissionError"),
+        ("import fcntl\nfcntl.fcntl(0, 15, bytes(8))", "PermissionError"),
         ("import resource\nresource.setrlimit(resource.RLIMIT_AS, (-1, -1))", "ValueError"),
         ("with open('big', 'wb') as file: file.truncate(10**9)", "OSError"),
         ("bytearray(10**9)", "MemoryError"),
@@ -39,6 +45,10 @@ def test_a_program_that_holds_passes_and_one_that_does_not_says_why() -> None:
         ("def f(): f()\nf()", "RecursionError"),
         ("import ctypes\nctypes.string_at(0)", "signal 11"),
         ("import ctypes\nassert ctypes.CDLL(None).syscall(41, 2, 1, 0) >= 0", "AssertionError"),
+        (
+            "import ctypes\nassert ctypes.CDLL(None).syscall(72, 0, ctypes.c_long(1 << 32 | 10), 9) >= 0",
+            "AssertionError",
+        ),
         ("import ctypes\nassert ctypes.CDLL(None).syscall(0x40000029, 2, 1, 0) >= 0", "AssertionError"),
     ],
 )
@@ -63,6 +73,22 @@ def test_leaving_early_is_not_passing(program: str) -> None:
     assert not run_program(program, LIMITS).passed
 
 
+def test_what_files_are_for_stays_allowed() -> None:
+    program = """
+import fcntl, os
+with open("x", "w+") as file:
+    file.write("한국어")
+    file.truncate(3)
+    assert fcntl.fcntl(file, fcntl.F_GETFL) & os.O_RDWR
+    fcntl.fcntl(file, fcntl.F_SETFD, fcntl.FD_CLOEXEC)
+    assert fcntl.fcntl(file, fcntl.F_DUPFD_CLOEXEC, 10) >= 10
+assert open("x").read() == "한"
+open("x", "w").close()
+assert os.stat("x").st_size == 0
+"""
+    assert run_program(program, LIMITS).reason == "passed"
+
+
 def test_it_knows_nothing_of_its_surroundings(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HEADRACE_SECRET", "told to nobody")
     program = (
@@ -82,12 +108,17 @@ def test_nothing_is_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 def test_what_cannot_be_confined_is_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = run.CONFINE.read_text("utf-8")
-    for given_up, left_open in (
-        ("_restrict_calls()", "network"),
-        ('_restrict_files(job["scratch"])', "reading outside"),
+    for strong, weakened, left_open in (
+        ("    _restrict_calls()\n", "", "network"),
+        ('    _restrict_files(job["scratch"])\n', "", "reading outside"),
+        ("OWNING = (8, 10, 15)", "OWNING = (10, 15)", ": owners of files stay"),
+        ("OWNING = (8, 10, 15)", "OWNING = (8, 15)", ": signals of files stay"),
+        ("271, 273, 285", "271, 273, 280, 285", ": times outside stay"),
+        (ABI, "abi = 2", "writing outside, truncating outside"),
     ):
-        weak = tmp_path / f"{left_open}.py"
-        weak.write_text(source.replace(f"    {given_up}\n", ""), "utf-8")
+        assert strong in source
+        weak = tmp_path / "weak.py"
+        weak.write_text(source.replace(strong, weakened), "utf-8")
         monkeypatch.setattr(run, "CONFINE", weak)
         ensure_confined.cache_clear()
         with pytest.raises(HeadraceError, match=left_open):

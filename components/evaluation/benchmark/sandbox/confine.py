@@ -4,9 +4,10 @@ What is given up, in this order, needs no privilege, so that it holds in an unpr
 
 1. resource limits (processor time, address space, size of files, open files, no core dump);
 2. all capabilities, and the way back to them (`no_new_privs`);
-3. the file system but the standard library and the scratch directory (Landlock, since Linux 5.13), where the kernel has
-   it also connections and signals;
-4. every system call that is not listed below (seccomp): no sockets, no processes or threads, no signals to others.
+3. the file system but the standard library and the scratch directory (Landlock, which keeps files from being cut short
+   since Linux 6.2), where the kernel has it also connections and signals;
+4. every system call that is not listed below (seccomp): no sockets, no processes or threads, no signals to others, be
+   it through the owner of a file.
 
 Standard library only: it runs with `python -I -S` and nothing of the project. The job comes as JSON on standard input;
 what came of it is written to the file descriptor that the job names.
@@ -25,7 +26,9 @@ from pathlib import Path
 NO_NEW_PRIVS, SECCOMP, FILTER = 38, 22, 2
 LANDLOCK_CREATE, LANDLOCK_ADD, LANDLOCK_RESTRICT = 444, 445, 446
 READ_FILE, READ_DIR, WRITE_FILE = 1 << 2, 1 << 3, 1 << 1
-FILE_RIGHTS = {1: 13, 2: 14, 3: 15, 4: 15, 5: 16}
+LEAST_ABI = 3
+"""The first Landlock ABI with a right to truncate files; before it, whoever could name a file could empty it."""
+FILE_RIGHTS = {3: 15, 4: 15, 5: 16}
 """How many rights to files each Landlock ABI knows; later ones as the last."""
 SCRATCH = WRITE_FILE | READ_FILE | READ_DIR | 1 << 4 | 1 << 5 | 1 << 7 | 1 << 8 | 1 << 14
 """In the scratch directory: read, write, truncate, make and remove files and directories."""
@@ -37,22 +40,25 @@ ALLOWED = {
         0xC000003E,
         # read … brk, rt_sigaction … writev, access, select … madvise without shared memory
         *(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28),
-        # dup, nanosleep, timers, getpid, sendfile, exit, uname, fcntl, fsync, truncate, directories, unlink, readlink
-        *(32, 33, 35, 36, 37, 38, 39, 40, 60, 63, 72, 74, 75, 76, 77, 79, 80, 81, 82, 83, 84, 87, 89, 95, 96, 97),
+        # dup, nanosleep, timers, getpid, sendfile, exit, uname, fcntl, fsync, ftruncate, directories, unlink, readlink
+        *(32, 33, 35, 36, 37, 38, 39, 40, 60, 63, 72, 74, 75, 77, 79, 80, 81, 82, 83, 84, 87, 89, 95, 96, 97),
         # getrusage … getppid, signals of its own, statfs, arch_prctl, gettid, time, futex, getdents64, clocks, exit
         *(98, 99, 100, 102, 104, 107, 108, 110, 127, 128, 131, 137, 138, 158, 186, 201, 202, 204, 217, 218, 219),
-        *(221, 228, 229, 230, 231, 257, 258, 262, 263, 264, 267, 269, 270, 271, 273, 280, 285, 290, 291, 292, 293),
+        *(221, 228, 229, 230, 231, 257, 258, 262, 263, 264, 267, 269, 270, 271, 273, 285, 290, 291, 292, 293),
         *(316, 318, 324, 326, 332, 334, 436, 439),
     ),
     "aarch64": (
         0xC00000B7,
-        *(17, 19, 20, 23, 24, 25, 29, 34, 35, 38, 43, 44, 45, 46, 47, 48, 49, 50, 56, 57, 59, 61, 62, 63, 64, 65, 66),
-        *(67, 68, 71, 72, 73, 78, 79, 80, 82, 83, 88, 93, 94, 96, 98, 99, 101, 102, 103, 113, 114, 115, 123, 124, 128),
+        *(17, 19, 20, 23, 24, 25, 29, 34, 35, 38, 43, 44, 46, 47, 48, 49, 50, 56, 57, 59, 61, 62, 63, 64, 65, 66),
+        *(67, 68, 71, 72, 73, 78, 79, 80, 82, 83, 93, 94, 96, 98, 99, 101, 102, 103, 113, 114, 115, 123, 124, 128),
         *(132, 134, 135, 136, 137, 139, 153, 160, 163, 165, 166, 169, 172, 173, 174, 175, 176, 177, 178, 179, 214),
         *(215, 216, 222, 223, 226, 227, 232, 233, 276, 278, 283, 285, 291, 293, 436, 439),
     ),
 }
 """By machine: how seccomp calls it, and the numbers of the system calls that Python needs to compute and use files."""
+FCNTL = {"x86_64": 72, "aarch64": 25}
+OWNING = (8, 10, 15)
+"""Commands of fcntl that decide whom a file signals, and how: F_SETOWN, F_SETSIG, F_SETOWN_EX."""
 
 DENY, ALLOW, KILL = 0x00050000 | 1, 0x7FFF0000, 0x80000000
 """What the filter returns: an error (EPERM), the call, the end of the process."""
@@ -93,6 +99,8 @@ def _drop_capabilities() -> None:
 def _restrict_files(scratch: str) -> None:
     abi = _libc.syscall(LANDLOCK_CREATE, None, ctypes.c_size_t(0), 1)
     _call(abi, "landlock")
+    if abi < LEAST_ABI:
+        raise OSError(f"landlock: ABI {abi} cannot keep files from being truncated")
     known = (1 << FILE_RIGHTS.get(abi, FILE_RIGHTS[5])) - 1
     attributes = struct.pack("QQQ", known, 3 if abi >= 4 else 0, 3 if abi >= 6 else 0)
     size = 8 if abi < 4 else 16 if abi < 6 else 24
@@ -127,6 +135,13 @@ def _restrict_calls() -> None:
         (0x15, 1, 0, architecture),
         (0x06, 0, 0, KILL),
         (0x20, 0, 0, 0),  # load the number of the call
+    ]
+    program += [
+        (0x15, 0, len(OWNING) + 3, FCNTL[platform.machine()]),
+        (0x20, 0, 0, 24),  # load the command, the low half of the second argument
+        *((0x15, len(OWNING) - at, 0, command) for at, command in enumerate(OWNING)),
+        (0x06, 0, 0, ALLOW),
+        (0x06, 0, 0, DENY),
     ]
     last = len(numbers) + 1
     program += [(0x15, last - at - 1, 0, number) for at, number in enumerate(numbers)]

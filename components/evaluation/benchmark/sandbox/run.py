@@ -25,6 +25,7 @@ _MIB = 2**20
 
 PROBE = """
 import hashlib, json, math, os, random, re, socket, datetime, collections, itertools, functools, heapq, string, typing
+import fcntl
 
 assert sum(range(10)) == 45 and math.isclose(math.tau, 2 * math.pi) and hashlib.sha256(b"").hexdigest()
 with open("mine", "w") as file:
@@ -45,6 +46,11 @@ holds("other programs", lambda: os.execv("/bin/sh", ["sh"]), OSError)
 holds("signals to others", lambda: os.kill(os.getppid(), 0), OSError)
 holds("reading outside", lambda: open({secret!r}).read(), OSError)
 holds("writing outside", lambda: open({secret!r}, "a"), OSError)
+holds("truncating outside", lambda: os.truncate({secret!r}, 0), OSError)
+holds("times outside", lambda: os.utime({secret!r}), OSError)
+holds("owners of files", lambda: fcntl.fcntl(0, fcntl.F_SETOWN, os.getppid()), OSError)
+holds("owners of files at large", lambda: fcntl.fcntl(0, 15, bytes(8)), OSError)  # F_SETOWN_EX
+holds("signals of files", lambda: fcntl.fcntl(0, fcntl.F_SETSIG, 9), OSError)
 holds("listing outside", lambda: os.listdir("/proc"), OSError)
 holds("large files", lambda: open("large", "wb").truncate({file_bytes} + 1), OSError)
 holds("memory", lambda: bytearray({memory_bytes}), MemoryError)
@@ -61,6 +67,11 @@ HELD = (
     "signals to others",
     "reading outside",
     "writing outside",
+    "truncating outside",
+    "times outside",
+    "owners of files",
+    "owners of files at large",
+    "signals of files",
     "listing outside",
     "large files",
     "memory",
@@ -218,5 +229,5 @@ def ensure_confined(limits: Limits) -> None:
         why = f" ({verdict.reason}: {verdict.message})" if verdict.reason != "SystemExit" else ""
         raise HeadraceError(
             f"this machine cannot confine programs that a model wrote: {', '.join(open_)} stay open{why}; it takes "
-            "Linux 5.13 with Landlock and seccomp. Leave tasks of kind code out, or run them on another node"
+            "Linux 6.2 with Landlock and seccomp. Leave tasks of kind code out, or run them on another node"
         )
