@@ -5,6 +5,7 @@ and review; the local runner puts a hash of the code in the image's place, so th
 release puts the digests of its image lock there.
 """
 
+import functools
 import importlib
 import inspect
 from collections.abc import Callable, Iterator, Mapping
@@ -49,7 +50,7 @@ def _stacks_without_source() -> Iterator[None]:
     five sixths of the time of a compilation.
     """
     whole = inspect.stack
-    inspect.stack = lambda context=0: whole(0)
+    inspect.stack = functools.partial(whole, 0)
     try:
         yield
     finally:

@@ -61,7 +61,7 @@ def test_hadolint_finds_nothing() -> None:
 
 def test_there_is_one_image_per_extra(stages: dict[str, Stage]) -> None:
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
-    assert set(extras) - {"names", "plane", "dev"} == set(TARGETS)
+    assert set(extras) - {"names", "plane", "wandb", "dev"} == set(TARGETS)
     assert {name for name in stages if f"{name}-build" in stages} == set(TARGETS)
     for target in TARGETS:
         installs = [run.split()[-1] for run in stages[f"{target}-build"].all("RUN") if "images/install" in run]
