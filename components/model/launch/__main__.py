@@ -12,11 +12,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from components.common.environment import Environment
-from components.common.errors import HeadraceError
+from components.common.errors import HeadraceError, Preempted
 from components.common.sealed_store import SealedStore
 from components.common.store import open_store
 from components.common.wrapping import open_vault
 from components.model.launch import parcel
+from components.model.launch.job import FAILURE
 from components.model.launch.processes import SHARDED, run_ranks
 
 
@@ -30,21 +31,26 @@ def main(uri: str, key: str, encryption: str, keys: str) -> int:
         keys: Folder of the keys.
 
     Returns:
-        The exit status: 1 when the job failed; why, has been said and put into the store.
+        The exit status: not 0 when the job failed, and why has been said and put into the store; 75 when it was asked
+        to end and is to go on, of which the store need not know.
     """
     sealed = Environment(name="node", store=uri, tracking="", signing_key="", keys=keys, encryption=encryption)
     store = SealedStore(open_store(uri), open_vault(sealed))
     with TemporaryDirectory(prefix="headrace-node-") as name:
         folder = Path(name)
         job = parcel.receive(store, key, folder)
+        first = int(os.environ.get("PET_NODE_RANK", "0")) == 0
+        if first:  # what an earlier attempt of these nodes failed of says nothing about this one
+            store.delete(f"{key}/{FAILURE}")
         place = Environment.model_validate(job.environment)
         try:
             run_ranks(folder, [], SHARDED if place.training.shard else {})
         except HeadraceError as error:
             print(f"headrace: {error}", flush=True)
-            parcel.give(job, folder, store, key)
-            return 1
-        if int(os.environ.get("PET_NODE_RANK", "0")) == 0:
+            if not isinstance(error, Preempted):
+                parcel.give(job, folder, store, key)
+            return error.exit_code
+        if first:
             parcel.give(job, folder, store, key)
     return 0
 

@@ -9,13 +9,16 @@ from pathlib import Path
 from typing import Any, Self, get_type_hints
 
 from components.common.environment import Environment
-from components.common.errors import HeadraceError, UsageError
+from components.common.errors import HeadraceError, Preempted, UsageError
 from components.common.ledger import canonical
 from components.common.report import Report
 from components.common.step import Context, Outcome
 
 JOB, OUTCOME, FAILURE = "job.json", "outcome.json", "failure.json"
 """Files beside a job's folders: the job, what it came to, and why it did not come to an end."""
+
+_FAILURES: tuple[type[HeadraceError], ...] = (Preempted, UsageError, HeadraceError)
+"""Errors that stay what they are from process to process; any other is the last of these."""
 
 
 @dataclass(frozen=True)
@@ -82,10 +85,11 @@ def read_outcome(data: bytes) -> Outcome:
 
 def write_failure(error: HeadraceError, path: Path) -> None:
     """Write why a job did not come to an end."""
-    path.write_bytes(canonical({"message": str(error), "usage": isinstance(error, UsageError)}))
+    kind = next(kind for kind in _FAILURES if isinstance(error, kind))
+    path.write_bytes(canonical({"kind": kind.__name__, "message": str(error)}))
 
 
 def read_failure(data: bytes) -> HeadraceError:
     """Read back why a job did not come to an end."""
     said = json.loads(data)
-    return (UsageError if said["usage"] else HeadraceError)(said["message"])
+    return {kind.__name__: kind for kind in _FAILURES}[said["kind"]](said["message"])

@@ -62,7 +62,8 @@ def run_ranks(folder: Path, rendezvous: list[str], settings: Mapping[str, str]) 
 
     Raises:
         HeadraceError: A process failed.
-        Interrupted: This process was told to stop; the others have been, too.
+        Preempted: This process or one of the others was told to stop, and they kept what there is.
+        Interrupted: This process was told to stop before there was anything to keep; the others have been, too.
     """
     launcher = [sys.executable, "-m", "torch.distributed.run", *rendezvous]
     command = [*launcher, "-m", "components.model.launch.rank", str(folder)]
@@ -81,17 +82,24 @@ def run_ranks(folder: Path, rendezvous: list[str], settings: Mapping[str, str]) 
         when_told_to_stop(),
     ):
         try:
-            for line in processes.stdout or ():
-                last.append(line.rstrip())
-                print(line, end="", flush=True)
+            _pass_on(processes, last)
         except BaseException:
             processes.terminate()
+            _pass_on(processes, last)  # they finish their step, and what nobody reads would end them
+            if (folder / FAILURE).is_file():
+                raise read_failure((folder / FAILURE).read_bytes()) from None
             raise
     if not processes.returncode:
         return
     if (folder / FAILURE).is_file():
         raise read_failure((folder / FAILURE).read_bytes())
     raise HeadraceError("a training process died; its last lines: " + " | ".join(filter(None, last)))
+
+
+def _pass_on(processes: subprocess.Popen[str], last: deque[str]) -> None:
+    for line in processes.stdout or ():
+        last.append(line.rstrip())
+        print(line, end="", flush=True)
 
 
 @contextmanager

@@ -6,10 +6,9 @@ without it a checkpoint is none. A training is named by the digest of all that g
 goes on from another's.
 """
 
-import contextlib
 import json
 import shutil
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from importlib.metadata import version
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from components.common.errors import HeadraceError
 from components.common.ledger import artifact_files, canonical, entry_of, file_digest, sha256
 from components.common.options import Options
 from components.common.sealed_store import SealedStore
+from components.common.vault import DamagedFile
 from components.model.tune import ranks
 
 FOLDER = "checkpoints"
@@ -29,6 +29,10 @@ _LEFT_OUT = ("training_args.bin", "README.md")
 """What the trainer saves beside: a pickle of its arguments, which only unsafe loading reads, and an empty card."""
 _BESIDE_THE_POINT = {"experiment", "trackers", "checkpoint_every", "keep_checkpoints"}
 """Options that change no weight."""
+
+
+class Damaged(HeadraceError):
+    """The files of a checkpoint are not those that were stored."""
 
 
 def name_training(stage: str, inputs: Mapping[str, Path], options: Options, libraries: Collection[str]) -> str:
@@ -107,40 +111,63 @@ class Checkpoints:
         ranks.wait()
 
     def bring_last(self, to: Path) -> int:
-        """Fetch the newest whole checkpoint; a damaged one is passed over and noted in `damaged`.
+        """Fetch the newest whole checkpoint; a damaged one is removed and noted in `damaged`.
+
+        Each of several processes calls it; a checkpoint that is damaged for one of them is for all.
 
         Args:
             to: Folder to write it to.
 
         Returns:
             Its step; 0 when there is none.
+
+        Raises:
+            HeadraceError: The store does not answer; nothing is known of the checkpoint then, and it stays.
         """
         for step in reversed(self.steps()):
-            with contextlib.suppress(HeadraceError, ValueError, LookupError, TypeError):
-                self.bring(step, to)
+            if not ranks.anyone(self._is_damaged(step, to)):
                 return step
             self.damaged.append(step)
+            if ranks.rank() == 0:
+                self._remove(self._store.list(f"{self._at(step)}/"))
+        shutil.rmtree(to, ignore_errors=True)
         return 0
 
     def bring(self, step: int, to: Path) -> None:
         """Fetch a checkpoint and check every byte of it.
 
         Raises:
-            HeadraceError: It is not there or damaged.
+            Damaged: A file is missing or another than was stored.
+            HeadraceError: There is no such checkpoint, or the store does not answer.
         """
         shutil.rmtree(to, ignore_errors=True)
-        for name, digest in json.loads(self._store.read(f"{self._at(step)}/{MARKER}"))["files"].items():
-            self._store.download(f"{self._at(step)}/{name}", to / name)
-            if file_digest(to / name) != digest:
-                raise HeadraceError(f"{self.uri}: the checkpoint of step {step:,} is damaged; delete it")
+        stored = set(self._store.list(f"{self._at(step)}/"))
+        try:
+            for name, digest in json.loads(self._store.read(f"{self._at(step)}/{MARKER}"))["files"].items():
+                if f"{self._at(step)}/{name}" not in stored:
+                    raise LookupError(f"{name} is missing")
+                self._store.download(f"{self._at(step)}/{name}", to / name)
+                if file_digest(to / name) != digest:
+                    raise ValueError(f"{name} is not what was stored")
+        except (DamagedFile, ValueError, LookupError, TypeError) as error:
+            raise Damaged(f"{self.uri}: the checkpoint of step {step:,} is damaged; delete it") from error
 
     def forget(self) -> None:
         """Remove all of them: the training has ended well."""
         if ranks.rank() == 0:
             self._prune(keep=set())
 
+    def _is_damaged(self, step: int, to: Path) -> bool:
+        try:
+            self.bring(step, to)
+        except Damaged:
+            return True
+        return False
+
     def _prune(self, keep: Collection[int]) -> None:
-        keys = [key for key in self._store.list(f"{self._folder}/") if int(key.split("/")[2]) not in keep]
+        self._remove(key for key in self._store.list(f"{self._folder}/") if int(key.split("/")[2]) not in keep)
+
+    def _remove(self, keys: Iterable[str]) -> None:
         # The marker first: what is half removed is no checkpoint.
         for key in sorted(keys, key=lambda key: not key.endswith(f"/{MARKER}")):
             self._store.delete(key)

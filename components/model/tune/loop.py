@@ -59,7 +59,7 @@ class Fitted:
         stopped: Whether it was stopped because it overfitted.
         seen: What each epoch up to the kept step saw.
         resumed_at: Step that an earlier attempt had come to; 0 if there was none.
-        damaged: Steps of checkpoints that were passed over because they are damaged.
+        damaged: Steps of damaged checkpoints, which have been removed.
         seconds_per_step: Median of the wall time of a step; the first, which warms up, left out if there are others.
     """
 

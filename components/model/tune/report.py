@@ -84,7 +84,7 @@ def course(fitted: Fitted, validated: int, epochs: int) -> list[str]:
     if fitted.resumed_at:
         said.append(f"An earlier attempt was interrupted; this one went on after step {fitted.resumed_at:,}.")
     for step in fitted.damaged:
-        said.append(f"The checkpoint of step {step:,} is damaged and was passed over.")
+        said.append(f"The checkpoint of step {step:,} was damaged and has been removed.")
     return said
 
 

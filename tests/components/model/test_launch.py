@@ -10,11 +10,12 @@ from typing import Any
 
 import pytest
 
-from components.common.errors import HeadraceError
+from components.common.errors import HeadraceError, Preempted, UsageError
 from components.common.sealed_store import store_of
 from components.common.step import Context
+from components.model.launch import __main__ as node
 from components.model.launch import parcel
-from components.model.launch.job import OUTCOME, Job, read_outcome
+from components.model.launch.job import FAILURE, OUTCOME, Job, read_failure, read_outcome, write_failure
 from components.model.launch.processes import SHARDED, in_processes
 from components.model.tune.options import Tune
 from serving.plane.processes import free_port
@@ -110,6 +111,65 @@ def test_a_process_that_dies_is_quoted(job: Callable[..., Job]) -> None:
     nowhere = Job(**{**vars(broken), "work": "components.model.nowhere:run"})
     with pytest.raises(HeadraceError, match=r"a training process died.*No module named 'components\.model\.nowhere'"):
         in_processes(nowhere, 1)
+
+
+PREEMPTED = """
+import os, signal, time
+from pathlib import Path
+from components.common.errors import Preempted
+from components.common.step import Context, Outcome
+from components.model.tune.faults import Preemption
+from components.model.tune.options import Tune
+
+def run(base: Path, pairs: Path, adapter: Path, options: Tune, context: Context) -> Outcome:
+    with Preemption() as preemption:
+        os.kill(int(os.environ["ASKED_TO_END"]), signal.SIGTERM)
+        while not preemption.requested:
+            time.sleep(0.01)
+    for number in range(10_000):
+        print("a line that somebody has to read", number)
+    raise Preempted("asked to end after step 7")
+"""
+
+
+@pytest.fixture
+def preempted(job: Callable[..., Job], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Job:
+    """A job during which this process is asked to end."""
+    (tmp_path / "preempted.py").write_text(PREEMPTED)
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{Path.cwd()}")
+    monkeypatch.setenv("ASKED_TO_END", str(os.getpid()))
+    return Job(**{**vars(job("asked")), "work": "preempted:run"})
+
+
+def test_a_job_that_is_asked_to_end_finishes_its_step_and_ends_with_the_exit_code_of_one_process(
+    preempted: Job,
+) -> None:
+    with pytest.raises(Preempted, match="asked to end after step 7") as raised:
+        in_processes(preempted, 1)
+    assert raised.value.exit_code == 75
+
+
+def test_a_node_that_is_asked_to_end_leaves_no_failure_in_the_store(
+    preempted: Job, context: Callable[[str], Context], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = store_of(context("model/tune").environment)
+    key = "tmp/training/preempted"
+    parcel.send(preempted, store, key)
+    write_failure(HeadraceError("an earlier attempt failed"), tmp_path / FAILURE)
+    store.upload(tmp_path / FAILURE, f"{key}/{FAILURE}")
+    rendezvous = {"NNODES": "1", "NPROC_PER_NODE": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+    for name, value in rendezvous.items():
+        monkeypatch.setenv(f"PET_{name}", value)
+    assert node.main(store.uri, key, "", "") == 75
+    assert not store.exists(f"{key}/{FAILURE}")
+    parcel.clear(store, key)
+
+
+@pytest.mark.parametrize("kind", [Preempted, UsageError, HeadraceError])
+def test_a_failure_is_of_the_same_kind_in_the_next_process(kind: type[HeadraceError], tmp_path: Path) -> None:
+    write_failure(kind("why"), tmp_path / FAILURE)
+    read = read_failure((tmp_path / FAILURE).read_bytes())
+    assert (type(read), str(read)) == (kind, "why")
 
 
 def test_sharding_is_what_accelerate_reads(monkeypatch: pytest.MonkeyPatch) -> None:

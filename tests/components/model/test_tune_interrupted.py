@@ -144,7 +144,7 @@ def test_a_checkpoint_belongs_to_one_recipe_and_holds_no_pickle_that_could_act(i
     assert checkpoints.steps() == []
 
 
-def test_a_damaged_or_half_written_checkpoint_is_passed_over_and_a_malicious_one_refused(
+def test_a_damaged_or_half_written_checkpoint_is_removed_and_a_malicious_one_refused(
     interrupted, tmp_path: Path
 ) -> None:
     checkpoints, again = interrupted
@@ -154,6 +154,7 @@ def test_a_damaged_or_half_written_checkpoint_is_passed_over_and_a_malicious_one
     store.write(f"{folder}/00000010/{MARKER}", store.read(f"{folder}/00000005/{MARKER}"))
     assert checkpoints.bring_last(tmp_path / "last") == 5
     assert checkpoints.damaged == [10]
+    assert checkpoints.steps() == [5], "else it would count as newer than what is stored next"
 
     class Evil:
         def __reduce__(self) -> tuple:
@@ -164,6 +165,38 @@ def test_a_damaged_or_half_written_checkpoint_is_passed_over_and_a_malicious_one
     with pytest.raises(HeadraceError, match=r"step 5 .* not safe to load; delete it"):
         again()
     assert not (tmp_path / "owned").exists()
+
+
+def test_a_store_that_does_not_answer_is_no_damage(tmp_path: Path, context, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = store_of(context("model/tune").environment)
+    checkpoints = Checkpoints(store, "a" * 64, 2)
+    (tmp_path / "saved").mkdir()
+    (tmp_path / "saved" / "weights.safetensors").write_bytes(b"x")
+    checkpoints.publish(tmp_path / "saved", 7)
+
+    def away(key: str, target: Path) -> None:
+        raise HeadraceError("the store does not answer")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(store, "download", away)
+        with pytest.raises(HeadraceError, match="does not answer"):
+            checkpoints.bring_last(tmp_path / "last")
+    assert checkpoints.bring_last(tmp_path / "last") == 7
+    assert checkpoints.damaged == []
+    checkpoints.forget()
+
+
+def test_what_is_damaged_for_one_process_is_for_all(tmp_path: Path, context, monkeypatch: pytest.MonkeyPatch) -> None:
+    checkpoints = Checkpoints(store_of(context("model/tune").environment), "b" * 64, 2)
+    for step in (1, 2):
+        (tmp_path / "saved").mkdir()
+        (tmp_path / "saved" / "weights.safetensors").write_bytes(b"x")
+        checkpoints.publish(tmp_path / "saved", step)
+    other = iter([True, False])  # whether another process finds it damaged
+    monkeypatch.setattr("components.model.tune.ranks.anyone", lambda is_so: is_so or next(other))
+    assert checkpoints.bring_last(tmp_path / "last") == 1
+    assert checkpoints.damaged == [2]
+    checkpoints.forget()
 
 
 def test_only_the_newest_and_the_best_checkpoints_stay(tmp_path: Path, context) -> None:
