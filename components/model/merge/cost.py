@@ -14,6 +14,7 @@ import torch
 from torch.nn.functional import cross_entropy, kl_div, log_softmax
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from components.common.errors import HeadraceError
 from components.evaluation.intervals import wilson
 
 _TEXTS = sorted((Path(__file__).parent / "lists").glob("text.*.txt"))
@@ -62,19 +63,31 @@ def measure(model: Path, gguf: Path, tokens: int) -> Cost:
         model: Directory with the merged weights.
         gguf: Its GGUF file.
         tokens: Tokens of text to compare over, half of each language.
+
+    Raises:
+        HeadraceError: transformers reads no GGUF of this architecture.
     """
     tokenizer = AutoTokenizer.from_pretrained(model)
     share = max(2, tokens // len(_TEXTS))
     texts = [tokenizer(path.read_text("utf-8"), return_tensors="pt").input_ids[:, :share] for path in _TEXTS]
     whole = _predictions(AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32), texts)
-    read: Any = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
-    packed = _predictions(read, texts)
+    packed = _predictions(_read_back(gguf), texts)
     following = torch.cat([text[0, 1:] for text in texts])
     same = int((whole.argmax(-1) == packed.argmax(-1)).sum())
     merged, quantized = (math.exp(cross_entropy(logits, following).item()) for logits in (whole, packed))
     divergence = kl_div(log_softmax(packed, -1), log_softmax(whole, -1), log_target=True, reduction="batchmean").item()
     count = len(following)
     return Cost(count, same / count, wilson(same, count, _CONFIDENCE), merged, quantized, divergence)
+
+
+def _read_back(gguf: Path) -> Any:
+    try:
+        return AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
+    except (ValueError, NotImplementedError, KeyError) as error:
+        raise HeadraceError(
+            f"transformers cannot read {gguf.name} back, so what quantizing costs cannot be measured ({error}); set "
+            "model.merge.measure_tokens: 0"
+        ) from error
 
 
 def _predictions(network: Any, texts: list[torch.Tensor]) -> torch.Tensor:

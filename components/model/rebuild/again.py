@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from mlflow import MlflowException
 from mlflow.entities import Run
 from safetensors.torch import load_file
 
@@ -71,8 +72,15 @@ def rebuild(
 
     Raises:
         UsageError: There is no such run.
+        HeadraceError: The tracking server does not answer.
     """
-    run = find_run(environment, subject)
+    try:
+        run = find_run(environment, subject)
+    except MlflowException as error:
+        raise HeadraceError(
+            f"the tracking server {environment.tracking} does not say what {subject!r} was: "
+            f"{str(error).splitlines()[0]}; check `tracking` of the environment and that the server runs"
+        ) from error
     ledger = open_ledger(environment)
     try:
         rebuilt = _rebuild(environment, run, ledger, say)

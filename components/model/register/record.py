@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from components.common.code import code_digest
-from components.common.errors import UsageError
+from components.common.errors import HeadraceError, UsageError
 from components.common.ledger import SIDECAR, artifact_files, canonical, entry_of, file_digest, sha256
 from components.common.report import Report
 from components.common.sealed_store import store_of
@@ -111,11 +111,22 @@ def _register(source: Path, model: Path, options: Register, context: Context, re
 
 
 def _tell_tracker(context: Context, run: str, model: str, uri: str, origins: Origins) -> str:
-    """Note the version beside the training run that made it; says so where the run is gone."""
+    """Note the version beside the training run that made it; says so where the run is gone.
+
+    Raises:
+        HeadraceError: The tracking server does not answer.
+    """
+    from mlflow import MlflowException
+
     from components.model.tracking import note_version
 
     try:
         note_version(context.environment, run, model, uri, {"whole_recipe": origins.recipe, "dataset": origins.dataset})
     except UsageError:
         return f"MLflow has no run {run} any more, so the version is not noted there."
+    except MlflowException as error:
+        raise HeadraceError(
+            f"{model} is stored, but the tracking server {context.environment.tracking} does not note it: "
+            f"{str(error).splitlines()[0]}; check `tracking` of the environment and that the server runs, and run again"
+        ) from error
     return f"Noted in MLflow beside the run {run}."

@@ -42,12 +42,14 @@ class Example:
         record: Id of the document.
         tokens: Ids of its tokens, int32.
         scored_from: Position of the first token that is scored; all after it are too.
+        scored: How many tokens of the document are scored, in all its chunks together.
         weight: What its scored tokens count, 1 for an ordinary document.
     """
 
     record: str
     tokens: np.ndarray
     scored_from: int
+    scored: int
     weight: float = 1.0
 
     def __len__(self) -> int:
@@ -213,11 +215,12 @@ class _Reader:
         self._found.split += length > self._max_length
         tokens = np.asarray(whole.tokens, np.int32)
         weight = _weight(document)
-        for chunk in self._cut(document, whole):
-            # Nothing precedes the first token of a sequence, from which it could be told.
-            scored_from = max(1, max(whole.answer, chunk.fresh) - chunk.start)
-            if scored_from < chunk.stop - chunk.start:
-                yield Example(document["id"], tokens[chunk.start : chunk.stop], scored_from, weight)
+        # Nothing precedes the first token of a sequence, from which it could be told.
+        cut = [(chunk, max(chunk.start + 1, whole.answer, chunk.fresh)) for chunk in self._cut(document, whole)]
+        learned = [(chunk, first) for chunk, first in cut if first < chunk.stop]
+        scored = sum(chunk.stop - first for chunk, first in learned)
+        for chunk, first in learned:
+            yield Example(document["id"], tokens[chunk.start : chunk.stop], first - chunk.start, scored, weight)
         return True
 
     def _cut(self, document: Mapping[str, Any], whole: Rendered) -> list[Chunk]:

@@ -81,6 +81,7 @@ def tabulate(rows: Sequence[Sequence[Example]]) -> Dataset:
             "labels": [np.concatenate([example.labels for example in row]) for row in rows],
             "seq_lengths": [[len(example) for example in row] for row in rows],
             "weights": [[example.weight for example in row] for row in rows],
+            "scored": [[example.scored for example in row] for row in rows],
         }
     )
 
@@ -89,10 +90,10 @@ def tabulate(rows: Sequence[Sequence[Example]]) -> Dataset:
 class Collator:
     """Makes batches of rows.
 
-    A row is a mapping with `input_ids`, `labels`, `seq_lengths` (tokens of each example in it) and `weights` (of each
-    example). Where examples share rows, there is no attention mask but `position_ids` that begin at 0 with each: from
-    those transformers keeps attention within an example, with a block-diagonal mask in its eager, SDPA and flex
-    attention, and with sequences of variable length in flash attention.
+    A row is a mapping with `input_ids`, `labels`, and of each example in it `seq_lengths` (its tokens), `weights` and
+    `scored` (scored tokens of its document). Where examples share rows, there is no attention mask but `position_ids`
+    that begin at 0 with each: from those transformers keeps attention within an example, with a block-diagonal mask in
+    its eager, SDPA and flex attention, and with sequences of variable length in flash attention.
 
     Attributes:
         pad_token_id: What rows are filled up with.
@@ -118,7 +119,7 @@ class Collator:
         else:
             columns["attention_mask"] = ([torch.ones_like(row) for row in tokens], 0)
         if self.weighted:
-            columns[WEIGHTS] = ([self._weights(row, each) for row, each in zip(rows, labels, strict=True)], 0)
+            columns[WEIGHTS] = ([self._weights(row) for row in rows], 0)
         if self.flat:
             return {name: torch.cat(values)[None] for name, (values, _) in columns.items()}
         batch = {
@@ -139,11 +140,10 @@ class Collator:
         for row, length in zip(positions, lengths, strict=True):
             row[length:] = torch.arange(len(row) - length)
 
-    def _weights(self, row: Mapping[str, Any], labels: Tensor) -> Tensor:
-        weights = torch.zeros(len(labels))
+    def _weights(self, row: Mapping[str, Any]) -> Tensor:
+        weights = torch.zeros(len(row["input_ids"]))
         start = 0
-        for length, weight in zip(row["seq_lengths"], row["weights"], strict=True):
-            scored = int((labels[start : start + length] != UNSCORED).sum())
+        for length, weight, scored in zip(row["seq_lengths"], row["weights"], row["scored"], strict=True):
             weights[start : start + length] = weight * scored ** (self.length_weight - 1)
             start += length
         return weights

@@ -261,3 +261,5 @@ def test_a_long_answer_is_learnt_in_chunks_and_a_chunk_without_answer_is_not(tok
     scored = [token for example in found.examples for token in example.labels if token != UNSCORED]
     assert tokenizer.decode(scored) == f"{answer}<|im_end|>\n"
     assert all(len(example) <= 64 for example in found.examples)
+    assert len(found.examples) > 1
+    assert {example.scored for example in found.examples} == {len(scored)}, "what an answer weighs goes by all of it"

@@ -16,7 +16,9 @@ LENGTHS = ((12, 7), (5, 4), (9, 2), (16, 1), (6, 3), (11, 10), (7, 7), (8, 5))
 def examples(weights: Sequence[float] = (1,)) -> list[Example]:
     generator = np.random.default_rng(0)
     return [
-        Example(str(n), generator.integers(100, 900, asked + said).astype(np.int32), asked, weights[n % len(weights)])
+        Example(
+            str(n), generator.integers(100, 900, asked + said).astype(np.int32), asked, said, weights[n % len(weights)]
+        )
         for n, (asked, said) in enumerate(LENGTHS)
     ]
 

@@ -33,6 +33,20 @@ def test_the_candidate_is_complete(base: Path, adapter: Path, candidate: Path) -
         assert files[changed] != artifact_files(base)[changed]
 
 
+def test_a_gguf_that_cannot_be_read_back_is_one_sentence_with_the_setting(candidate: Path, tmp_path: Path) -> None:
+    from gguf import GGUFWriter
+
+    from components.model.merge.cost import measure
+
+    writer = GGUFWriter(tmp_path / "model.gguf", "unheard-of")
+    writer.add_token_list(["a"])
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.close()
+    with pytest.raises(HeadraceError, match=r"cannot read model\.gguf back.*set model\.merge\.measure_tokens: 0$"):
+        measure(candidate, tmp_path / "model.gguf", 8)
+
+
 def test_an_adapter_of_another_base_is_refused(base: Path, adapter: Path, tmp_path: Path, context) -> None:
     other = tmp_path / "adapter"
     shutil.copytree(adapter, other)

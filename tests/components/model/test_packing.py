@@ -32,7 +32,8 @@ def test_packing_is_first_fit_decreasing_and_loses_nothing(lengths: list[int]) -
 
 
 def example(*tokens: int, scored_from: int = 1, weight: float = 1.0) -> Example:
-    return Example(f"document-{tokens[0]}", np.array(tokens, np.int32), scored_from, weight)
+    scored = len(tokens) - scored_from
+    return Example(f"document-{tokens[0]}", np.array(tokens, np.int32), scored_from, scored, weight)
 
 
 ROWS = [[example(5, 6, 7), example(8, 9, scored_from=1)], [example(10, 11, 12, 13, scored_from=2)]]
@@ -64,6 +65,9 @@ def test_the_weight_of_a_token_is_that_of_its_document_by_the_length_of_its_answ
     assert by_answer.tolist() == [[1, 1, 1, 1, 1], [0.25] * 5]
     by_root = Collator(0, packed=True, weighted=True, length_weight=0.5)(rows)["loss_weights"]
     assert by_root[1].tolist() == [0.5] * 5
+    chunk = Example("split", np.array([15, 16, 17], np.int32), 1, scored=4)
+    by_whole = Collator(0, weighted=True, length_weight=0)(list(tabulate([[chunk]])))["loss_weights"]
+    assert by_whole.tolist() == [[0.25] * 3], "a chunk counts as the answer that it is of"
 
 
 @pytest.mark.parametrize("attention", ["eager", "sdpa"])

@@ -4,7 +4,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from components.common.errors import HeadraceError
 from components.common.ledger import file_digest
+from components.common.step import Context
 from components.evaluation.evidence import Evidence, Metric
 from components.evaluation.gate.decide import run as decide
 from components.evaluation.gate.options import Gate, Threshold
@@ -66,6 +68,18 @@ def test_a_registered_model_is_a_version_in_the_store(
     assert json.loads((model / "scores.json").read_text()) == {"candidate": {"exact_match": {"one": 1}}}
     again = run(candidate, dataset, verdict, tmp_path / "again", Register(name="tiny"), surroundings)
     assert again.head == outcome.head
+
+
+def test_a_tracking_server_that_is_away_is_one_sentence_and_the_version_is_stored(
+    candidate: Path, dataset: Path, verdict: Path, tmp_path: Path, context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    here = context("model/register")
+    place = here.environment.model_copy(update={"tracking": "http://127.0.0.1:9"})
+    away = Context(here.stage, place)
+    with pytest.raises(HeadraceError, match=r"^models/away/\w+ is stored, but the tracking server .* run again$"):
+        run(candidate, dataset, verdict, tmp_path / "model", Register(name="away"), away)
+    assert any(Path(place.store.removeprefix("file://"), "models", "away").iterdir())
 
 
 def test_the_recipe_of_the_plan_is_recorded_and_without_one_what_is_known(
