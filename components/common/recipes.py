@@ -191,13 +191,14 @@ def parts(recipe: Recipe) -> dict[str, dict[str, Any]]:
     """Split a recipe into the options of each step, so that a change redoes only the steps it concerns.
 
     What an area says of several steps, each of them has in its own options already. A probe also curates, trains and
-    asks, as a release does, and what serves is asked as the benchmark asks.
+    asks, as a release does, and what serves is asked as the benchmark asks. Feedback is decontaminated as pairs are.
     """
     whole = recipe.parameter()
     areas = ("data", "model", "evaluation", "release")
     steps = ((name, options) for area in areas for name, options in whole[area].items())
     split = {name: options for name, options in steps if isinstance(options, dict)}
     handed = {
+        "prefer": {**split["prefer"], "decontaminate": split["decontaminate"]},
         "probe": {**whole["probe"], **{name: split[name] for name in ("curate", "tune", "benchmark")}},
         "incumbent": {**split["incumbent"], "benchmark": split["benchmark"]},
     }

@@ -13,6 +13,8 @@ with.
 from collections.abc import Mapping
 from typing import Any
 
+from components.common.errors import HeadraceError
+
 REJECTED = "rejected"
 """Role of an answer that should not be given; it stands last in its dialogue."""
 
@@ -21,6 +23,8 @@ RATING, LABEL = "rating", "label"
 
 GOOD, BAD = 4, 2
 """Ratings from which on an answer is good, and up to which it is bad. What lies between says neither."""
+
+_MEANS = {RATING: {str(value): value for value in range(1, 6)}, LABEL: {"true": 5, "false": 1}}
 
 LAYOUT = ("prompt", "chosen", "rejected", "completion", LABEL, RATING)
 
@@ -61,13 +65,23 @@ def as_dialogue(record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def rating(row: Mapping[str, Any]) -> int:
-    """How good the answer of a dialogue is, from 1 to 5: its rating, or what its label or role says."""
-    metadata = dict(row["metadata"])
-    if (stated := metadata.get(RATING, "")).isdigit():
-        return int(stated)
+    """How good the answer of a dialogue is, from 1 to 5: its rating, or what its label or role says.
+
+    Raises:
+        HeadraceError: Its rating or label cannot be read; the message names the document.
+    """
+    stated = {name: value for name, value in dict(row["metadata"]).items() if name in _MEANS}
+    for name, value in stated.items():
+        if value not in _MEANS[name]:
+            raise HeadraceError(
+                f"document {row['id']} of {row['source']}: metadata.{name} is {value!r}, none of "
+                f"{', '.join(_MEANS[name])}; correct it in the source, or give it another name if it is no feedback"
+            )
+    if RATING in stated:
+        return _MEANS[RATING][stated[RATING]]
     if row["messages"][-1]["role"] == REJECTED:
-        return 1
-    return 1 if metadata.get(LABEL) == "false" else 5
+        return _MEANS[LABEL]["false"]
+    return _MEANS[LABEL][stated.get(LABEL, "true")]
 
 
 def _compared(record: Mapping[str, Any]) -> Messages:

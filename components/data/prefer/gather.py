@@ -8,10 +8,9 @@ from typing import Any
 from components.common.documents import DocumentWriter, read_table
 from components.common.report import Report
 from components.common.step import Context, Outcome
-from components.data.curate.select import plain
 from components.data.excerpt import may_quote
 from components.data.feedback import REJECTED
-from components.data.prefer.feedback import answers_of, gather, is_pair
+from components.data.prefer.feedback import Unused, answers_of, gather, is_pair
 from components.data.prefer.make import make
 from components.data.prefer.options import Prefer
 
@@ -29,24 +28,22 @@ def run(dataset: Path, pairs: Path, questions: Path, preferences: Path, options:
         options: What to gather and to make.
         context: The run.
     """
-    held_out = {plain(row["messages"][-2]["content"]) for row in _rows(questions) if len(row["messages"]) > 1}
-    given, documents, dropped = gather(dataset, held_out, options)
+    given, documents, dropped = gather(dataset, questions, options, context)
     context.progress(1, 2, f"{len(given):,} from feedback")
-    made = [row for _, row in make(_rows(pairs), options)][: options.most - len(given)]
+    makeable = make(read_table(pairs).to_pylist(), options)
+    made = [row for _, row in makeable[: options.most - len(given)]]
+    if beyond := len(makeable) - len(made):
+        dropped[str(Unused.MADE_BEYOND_MOST)] = beyond
     rows = [*given, *made]
     with DocumentWriter(preferences) as writer:
         writer.write(rows)
     return Outcome(
-        counts_in=documents,
+        counts_in=documents + len(makeable),
         counts_out=len(rows),
         dropped=dropped,
         metrics={"feedback": float(len(given)), "made": float(len(made))},
         report=_report(given, made, documents, dropped),
     )
-
-
-def _rows(path: Path) -> list[Row]:
-    return read_table(path).to_pylist()
 
 
 def _report(given: Sequence[Row], made: Sequence[Row], documents: int, dropped: dict[str, int]) -> Report:
@@ -76,7 +73,7 @@ def _report(given: Sequence[Row], made: Sequence[Row], documents: int, dropped: 
         "Origins",
     )
     if dropped:
-        report.bars(dropped, "Feedback left out")
+        report.bars(dropped, "Left out")
     shown: dict[str, Row] = {}
     for row in filter(may_quote, rows):
         shown.setdefault(dict(row["metadata"])["origin"], row)

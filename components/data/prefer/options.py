@@ -5,6 +5,7 @@ from typing import Literal
 from pydantic import Field
 
 from components.common.options import Options
+from components.data.decontaminate.options import Decontaminate
 from components.data.sources import Confidentiality
 
 
@@ -20,7 +21,8 @@ class Prefer(Options):
     )
     wrong_answers: bool = Field(
         True,
-        description="Make pairs whose rejected answer is the answer to another question of the same kind and language.",
+        description="Make pairs whose rejected answer is the answer to another question of the same kind, language and "
+        "licence.",
     )
     formats: list[Literal["json", "table"]] = Field(
         ["json"],
@@ -31,5 +33,10 @@ class Prefer(Options):
         "internal",
         description="Ceiling: of what is more confidential nothing is taught, whatever recipe made the dataset. A "
         "recipe sets `data.max_confidentiality`.",
+    )
+    decontaminate: Decontaminate = Field(
+        default=Decontaminate(),
+        description="Evaluation sets that feedback must not give away, beside the line's own held-out questions; a "
+        "pipeline takes it from `data.decontaminate`.",
     )
     seed: int = Field(0, description="Seed of the draws.", ge=0)

@@ -11,6 +11,7 @@ import pytest
 from components.common.documents import read_table
 from components.common.environment import Environment
 from components.common.errors import HeadraceError
+from components.data.feedback import rating
 from components.data.jsonl import import_jsonl
 from components.data.sources import Source
 from pipelines.single import run_single
@@ -139,8 +140,18 @@ def test_nothing_is_taught_that_people_rated_low(document, written, tmp_path: Pa
     rows = [dialogue(number, "assistant") for number in range(3)]
     rows += [dialogue(3, "assistant", rating="4"), dialogue(4, "assistant", rating="3")]
     rows += [dialogue(5, "assistant", label="false"), dialogue(6, "rejected", rating="1")]
-    outputs = {"pairs": tmp_path / "pairs", "questions": tmp_path / "questions"}
+    outputs = {name: tmp_path / name for name in ("pairs", "questions", "outsiders")}
     metrics = run_single("data/curate", {"dataset": written(rows)}, outputs, {"minimum": 1}, environment)
     taught = {row["messages"][-1]["content"] for row in read_table(outputs["pairs"]).to_pylist()}
     assert taught == {f"It is a valve of sort {number}." for number in range(4)}
     assert metrics["dropped_rated_low"] == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "stated"), [*(("rating", stated) for stated in ("2.0", " 2", "-1", "0", "10", "")), ("label", "False")]
+)
+def test_a_judgement_that_cannot_be_read_is_an_error_and_no_praise(document, name: str, stated: str) -> None:
+    messages = [{"role": "user", "content": "Is it open?"}, {"role": "assistant", "content": "Go away."}]
+    row = document("Go away.", kind="dialogue", messages=messages, metadata={name: stated})
+    with pytest.raises(HeadraceError, match=f"document {row['id']} of test: metadata.{name} is .*none of .*correct it"):
+        rating(row)

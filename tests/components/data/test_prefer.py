@@ -1,5 +1,6 @@
 """Preferences come from feedback and from right answers made wrong, the same ones every time."""
 
+import json
 import shutil
 from collections import Counter
 from collections.abc import Sequence
@@ -11,6 +12,7 @@ import pytest
 from components.common.documents import DocumentWriter, read_table
 from components.common.environment import Environment
 from components.common.ledger import artifact_files
+from components.common.recipes import Recipe, parts
 from components.data.prefer.options import Prefer
 from components.model.formats import violation
 from pipelines.single import run_single
@@ -85,19 +87,45 @@ def test_answers_to_one_question_are_paired_by_their_ratings(dialogue, gathered)
     assert [ends(row)[-1] for row in apart] == [("assistant", "Three days.")], "2 apart is not 3, and 3 says neither"
 
 
+def test_the_best_of_bad_answers_is_not_chosen(dialogue, gathered) -> None:
+    rows = [dialogue(said, ("user", "Is it open?"), ("rejected", said), metadata={"rating": said}) for said in "21"]
+    _, preferences = gathered(rows)
+    assert sorted(ends(row)[1:] for row in preferences) == [[("rejected", "1")], [("rejected", "2")]]
+
+
 def test_feedback_that_is_not_used_is_counted(dialogue, gathered) -> None:
     pair = (("assistant", "Yes."), ("rejected", "No."))
     rows = [
         dialogue("a", ("user", "Is it secret?"), *pair, confidentiality="restricted"),
         dialogue("b", ("user", "Is it  HELD out?"), *pair),
+        dialogue("n", *pair),
+        dialogue("l", ("rejected", "No.")),
         dialogue("c", ("user", "So so?"), ("assistant", "Hm."), metadata={"rating": "3"}),
         *(dialogue(f"d{number}", ("user", f"{number}?"), *pair) for number in range(5)),
     ]
     questions = [dialogue("q", ("user", "Is it held out?"), ("assistant", "Yes."))]
     metrics, preferences = gathered(rows, questions=questions, most=3)
-    assert len(preferences) == 3 and metrics["records_in"] == 8
+    assert len(preferences) == 3 and metrics["records_in"] == 10
     reasons = {name.removeprefix("dropped_"): count for name, count in metrics.items() if name.startswith("dropped_")}
-    assert reasons == {"confidential": 1, "held_out": 1, "undecided": 1, "beyond_most": 2}
+    assert reasons == {"confidential": 1, "no_prompt": 2, "held_out": 1, "undecided": 1, "beyond_most": 2}
+
+
+def test_feedback_is_decontaminated_as_pairs_are(dialogue, gathered, tmp_path: Path) -> None:
+    asked, answer = "How many days may a refund of a broken valve take?", "No more than twelve days."
+    exam = "Which of the seven wardens of the northern harbour keeps the key to the old sluice gate in winter?"
+    (tmp_path / "exam.jsonl").write_text(json.dumps({"question": exam}), "utf-8")
+    rows = [
+        dialogue("told", ("user", f"Tell me, please: {asked}"), ("assistant", answer), ("rejected", "Never.")),
+        dialogue("exam", ("user", exam), ("assistant", "The fourth."), ("rejected", "None.")),
+        dialogue("free", ("user", "How long is a refund?"), ("assistant", answer), ("rejected", "Never.")),
+    ]
+    questions = [{**dialogue("q", ("user", asked), ("assistant", answer)), "parents": ["manual"]}]
+    sets = [{"name": "exam", "location": str(tmp_path / "exam.jsonl")}]
+    metrics, [preference] = gathered(rows, questions=questions, decontaminate={"sets": sets})
+    assert preference["parents"] == [rows[2]["id"]]
+    assert (metrics["dropped_pair"], metrics["dropped_ngram"]) == (1, 1)
+    recipe = Recipe.model_validate({"data": {"decontaminate": {"sets": sets}}})
+    assert parts(recipe)["prefer"]["decontaminate"] == parts(recipe)["decontaminate"]
 
 
 def facts(dialogue, number: int, language: str = "en") -> list[Row]:
@@ -141,6 +169,18 @@ def test_right_answers_are_paired_with_wrong_ones_and_broken_ones(dialogue, gath
     for row in preferences:
         groups[row["parents"][0]].add(dict(row["metadata"])["group"])
     assert all(len(found) == 1 for found in groups.values()) and len({*map(str, groups.values())}) == 6
+
+
+def test_a_wrong_answer_brings_along_where_it_comes_from(dialogue, gathered) -> None:
+    public, secret, foreign = facts(dialogue, 3)[::2]
+    public |= {"subjects": ["s1"], "pii": "none"}
+    secret |= {"subjects": ["s2"], "confidentiality": "confidential", "pii": "masked"}
+    foreign |= {"license": "GPL-3.0-only"}
+    _, preferences = gathered([], [public, secret, foreign], formats=[], max_confidentiality="confidential")
+    assert {tuple(row["parents"]) for row in preferences} == {("en0", "en1"), ("en1", "en0")}, "one licence only"
+    for row in preferences:
+        assert row["subjects"] == ["s1", "s2"]
+        assert (row["confidentiality"], row["pii"]) == ("confidential", "masked")
 
 
 def test_an_answer_with_a_format_of_its_own_is_broken_in_it(dialogue, gathered) -> None:
@@ -188,4 +228,5 @@ def test_the_budget_goes_to_feedback_first(dialogue, gathered) -> None:
     ]
     metrics, _ = gathered(rows, facts(dialogue, 8), most=5)
     assert (metrics["feedback"], metrics["made"]) == (3, 2)
+    assert (metrics["records_in"], metrics["dropped_made_beyond_most"]) == (3 + 16, 14)
     assert Prefer().most > 5
