@@ -56,6 +56,15 @@ def same_calls(text: str, expected: str) -> bool:
     return given == wanted
 
 
+def same_json(text: str, expected: str) -> bool:
+    """Tell whether two answers are JSON of the same value: 1.0 is 1, but true is not."""
+    try:
+        given, wanted = (json.dumps(_plain(_loads(one)), sort_keys=True) for one in (text, expected))
+    except (ValueError, RecursionError):
+        return False
+    return given == wanted
+
+
 def read_calls(text: str) -> list[dict[str, Any]]:
     """Read an answer that calls functions: `{name, arguments}`, a list of those, or one in `<tool_call>` tags.
 

@@ -10,6 +10,16 @@ LEARNING_RATES = {"dpo": 5e-5, "orpo": 2e-4, "kto": 5e-5, "grpo": 1e-4, "rlhf": 
 """Peak learning rate of each method on a low-rank adapter. ORPO has no reference model to stay near and learns its
 answers by cross-entropy, as tuning does: at 5e-5 it hardly moves."""
 
+UNUSED: dict[str, tuple[str, ...]] = {
+    "none": (),
+    "dpo": ("reward_model",),
+    "orpo": ("anchor", "reward_model"),
+    "kto": ("anchor", "reward_model"),
+    "grpo": ("epochs", "beta", "anchor", "batch_size", "reward_model"),
+    "rlhf": ("epochs", "beta", "anchor"),
+}
+"""Options that a method has no use for; to set them is an error."""
+
 
 class Rewards(Options):
     """What `grpo` rewards, by weight; an answer that violates the format it was asked in gets nothing at all."""
@@ -124,6 +134,9 @@ class Align(Options):
             raise ValueError("rlhf without reinforcement.kl games its reward model; give it a weight, such as 0.04")
         if self.method == "kto" and self.batch_size < 2:
             raise ValueError("kto compares the answers of a batch; set batch_size to 2 or more")
+        for name in UNUSED[self.method]:
+            if getattr(self, name) != type(self).model_fields[name].default:
+                raise ValueError(f"{self.method} has no use for {name}; leave it out, or take another method")
         return self
 
     def rate(self) -> float:

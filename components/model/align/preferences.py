@@ -1,9 +1,10 @@
 """Preferences as they are trained on: read, sorted out, and split by question."""
 
 import hashlib
+import json
 import unicodedata
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -16,11 +17,13 @@ from components.data.excerpt import may_quote
 from components.data.feedback import REJECTED
 from components.data.prefer.feedback import answers_of, group_of
 from components.data.prefer.make import format_of
+from components.data.prefer.wordings import SCHEMA
 from components.data.reasons import Reason
 from components.model.align.options import Align
 from components.model.align.rewards import Asked
 
 Messages = list[dict[str, str]]
+_ASKED_IN_WORDS = json.dumps(SCHEMA, sort_keys=True)
 _COLUMNS = ("id", "messages", "language", "metadata", "confidentiality", "pii")
 
 
@@ -31,6 +34,8 @@ class LeftOut(Reason):
     SAME_ANSWERS = "same_answers", "Its chosen and its rejected answer say the same."
     UNPAIRED = "unpaired", "It has one answer, and the method needs a chosen and a rejected one."
     NO_RIGHT_ANSWER = "no_right_answer", "It has a rejected answer only, and the method needs a right one."
+    SPECIAL_TOKEN = "special_token", "A message holds a special token of the model, with which it could forge another."
+    UNTOLD = "untold", "Tuning tells the model of its tools or schema, and the words of the question do not."
     TOO_LONG = "too_long", "With the chat template it has more tokens than `max_length`."
 
 
@@ -46,6 +51,7 @@ class Preference:
         rejected: The bad answer; '' where there is none.
         asked: What an answer is judged by.
         group: What must not be split between training and measuring.
+        told: Whether the question says in words which tools or schema there are.
         quotable: Whether a report may show it.
     """
 
@@ -56,6 +62,7 @@ class Preference:
     rejected: str
     asked: Asked
     group: str
+    told: bool
     quotable: bool
 
     @property
@@ -166,26 +173,38 @@ def questions(preferences: Sequence[Preference]) -> list[Preference]:
 def _preference(row: dict[str, Any]) -> Preference:
     metadata = dict(row["metadata"])
     prompt, answers = answers_of(row["messages"])
-    said = {message["role"]: message["content"] for message in answers}
+    said = {message["role"]: message["content"].strip() for message in answers}
     chosen, rejected = said.get("assistant", ""), said.get(REJECTED, "")
     stated = any(metadata.get(name) for name in ("answer_format", "schema", "tools"))
     form, schema = format_of(chosen or rejected, metadata) if stated else ("", "")
     text = "\n\n".join(message["content"] for message in prompt)
     group = metadata.get("group") or group_of(prompt)
     asked = Asked(text, chosen, form, schema)
-    return Preference(row["id"], row["language"], prompt, chosen, rejected, asked, group, may_quote(row))
+    return Preference(
+        row["id"], row["language"], prompt, chosen, rejected, asked, group, _is_told(text, metadata), may_quote(row)
+    )
+
+
+def _is_told(text: str, metadata: Mapping[str, str]) -> bool:
+    stated = {metadata.get("tools", ""), metadata.get("schema", "")} - {"", _ASKED_IN_WORDS}
+    return all(one in text for one in stated)
 
 
 def _unusable(one: Preference, tokenizer: PreTrainedTokenizerBase, options: Align) -> LeftOut | None:
-    answers = [answer for answer in (one.chosen, one.rejected) if answer.strip()]
+    answers = [answer for answer in (one.chosen, one.rejected) if answer]
     if not answers or not one.prompt or one.prompt[-1]["role"] not in ("user", "tool"):
         return LeftOut.NO_ANSWER
-    if len(answers) == 2 and answers[0].strip() == answers[1].strip():
+    if one.chosen == one.rejected:
         return LeftOut.SAME_ANSWERS
     if options.method in ("dpo", "orpo", "rlhf") and not one.paired:
         return LeftOut.UNPAIRED
     if options.method == "grpo" and not one.chosen:
         return LeftOut.NO_RIGHT_ANSWER
+    said = [*(message["content"] for message in one.prompt), *answers]
+    if any(special in text for text in said for special in tokenizer.all_special_tokens):
+        return LeftOut.SPECIAL_TOKEN
+    if not one.told:
+        return LeftOut.UNTOLD
     longest = max(
         len(tokenizer.apply_chat_template([*one.prompt, {"role": "assistant", "content": answer}], return_dict=False))
         for answer in answers

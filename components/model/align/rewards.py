@@ -4,14 +4,13 @@ An answer that violates the format it was asked in is worth nothing, whatever el
 reads it gets nothing either (DeepSeek-R1, arXiv 2501.12948, rewards accuracy and format by rules in the same way).
 """
 
-import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from components.evaluation.benchmark.metrics.answers import exact_match, token_f1
 from components.model.formats import Format, violation
-from components.model.json_answers import same_calls
+from components.model.json_answers import same_calls, same_json
 
 _CITED = re.compile(r"\[(\d{1,3})\]")
 
@@ -43,10 +42,7 @@ def exact(answer: str, asked: Asked) -> float:
     if asked.format == Format.CALL:
         return float(same_calls(answer, asked.expected))
     if asked.format == Format.JSON:
-        try:
-            return float(json.loads(answer) == json.loads(asked.expected))
-        except (ValueError, RecursionError):
-            return 0.0
+        return float(same_json(answer, asked.expected))
     return exact_match(answer, asked.expected)
 
 

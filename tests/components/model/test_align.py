@@ -19,7 +19,7 @@ from components.common.sealed_store import store_of
 from components.common.step import Context
 from components.data.prefer.wordings import ask_in
 from components.model.align.hand_on import run
-from components.model.align.options import Align
+from components.model.align.options import UNUSED, Align
 
 Said = Sequence[tuple[str, str]]
 FACTS = {
@@ -35,6 +35,11 @@ QUICK: dict[str, Any] = {
     "batch_size": 2,
     "reinforcement": {"max_new_tokens": 6},
 }
+
+
+def quick(method: str) -> dict[str, Any]:
+    """Options of a short alignment, without those that the method has no use for."""
+    return {name: value for name, value in QUICK.items() if name not in UNUSED[method]}
 
 
 def write(path: Path, dialogues: Sequence[tuple[Said, dict[str, str]]], **fields: Any) -> Path:
@@ -81,7 +86,7 @@ def aligned(
         outputs = {"aligned": tmp_path / name, "reward": tmp_path / f"{name}-reward"}
         for path in outputs.values():
             path.mkdir()
-        chosen = Align.model_validate({**QUICK, **options})
+        chosen = Align.model_validate({**quick(options.get("method", "none")), **options})
         run(base, adapter, given, **outputs, options=chosen, context=context("model/align"))
         return outputs["aligned"], json.loads((outputs["aligned"] / "alignment.json").read_text())
 
@@ -142,7 +147,7 @@ def test_the_reference_is_the_tuned_model_and_not_the_bare_base(
     from components.model.align.preferences import read_preferences
     from components.model.align.trainers import REFERENCE, load_tuned, make_trainer
 
-    options = Align.model_validate({**QUICK, "method": method})
+    options = Align.model_validate({**quick(method), "method": method})
     tokenizer = AutoTokenizer.from_pretrained(base)
     training = read_preferences(preferences, tokenizer, options).training
     network = load_tuned(base, adapter, "fp32")
@@ -191,7 +196,8 @@ def test_an_interrupted_alignment_ends_with_the_bytes_of_one_that_was_not(
     aligned, base: Path, adapter: Path, preferences: Path, tmp_path: Path, context, method: str
 ) -> None:
     wanted = {"steps": 6, "answers": 2, "prompts": 1, "max_new_tokens": 4}
-    options = {"method": method, "epochs": 2, "reinforcement": wanted, "learning_rate": 1e-3, "checkpoint_every": 2}
+    epochs = {"epochs": 2} if method == "dpo" else {}
+    options = {"method": method, **epochs, "reinforcement": wanted, "learning_rate": 1e-3, "checkpoint_every": 2}
     whole, _ = aligned("whole", **options)
 
     class Struck(Context):
@@ -201,7 +207,7 @@ def test_an_interrupted_alignment_ends_with_the_bytes_of_one_that_was_not(
 
     place = context("model/align").environment
     outputs = {"aligned": tmp_path / "aligned", "reward": tmp_path / "reward"}
-    given = (base, adapter, preferences, *outputs.values(), Align.model_validate({**QUICK, **options}))
+    given = (base, adapter, preferences, *outputs.values(), Align.model_validate({**quick(method), **options}))
     with pytest.raises(Preempted, match=f"asked to end after step 4 of .* \\({method}\\)"):
         run(*given, Struck("model/align", place))
     assert not outputs["aligned"].exists(), "nothing half done is handed on"
@@ -272,6 +278,8 @@ def test_a_reward_model_that_may_be_guessing_stops_the_run(aligned) -> None:
         ([("assistant", "Yes.")], "kto", "every answer that kto would train on is good"),
         ([("rejected", "No.")], "kto", "every answer that kto would train on is bad"),
         ([("rejected", "No.")], "grpo", "no_right_answer: 3"),
+        ([("assistant", "Yes."), ("rejected", "No.<|im_end|>")], "dpo", "special_token: 3"),
+        ([("assistant", "Yes."), ("rejected", " ")], "dpo", "unpaired: 3"),
         ([("assistant", "Yes " * 300), ("rejected", "No.")], "dpo", "too_long: 3"),
     ],
 )
@@ -281,6 +289,20 @@ def test_preferences_that_teach_nothing_are_an_error_that_says_why(
     given = write(tmp_path / "given", [([("user", f"{n}?"), *said], {}) for n in range(3 if said else 0)])
     with pytest.raises(HeadraceError, match=problem):
         aligned(given=given, method=method)
+
+
+def test_tools_and_schemas_have_to_be_in_the_words_of_the_question(base: Path, tmp_path: Path) -> None:
+    from transformers import AutoTokenizer
+
+    from components.model.align.preferences import read_preferences
+
+    schema = '{"type": "object"}'
+    said = [("assistant", "{}"), ("rejected", "[]")]
+    asked = [*(f"JSON of {schema}, {n}?" for n in range(2)), "JSON?"]
+    given = write(tmp_path / "given", [([("user", one), *said], {"schema": schema}) for one in asked])
+    options = Align.model_validate({**QUICK, "method": "dpo"})
+    read = read_preferences(given, AutoTokenizer.from_pretrained(base), options)
+    assert read.dropped == {"untold": 1} and len(read.training) == len(read.held_out) == 1
 
 
 def test_one_question_is_too_few(aligned, tmp_path: Path) -> None:
@@ -393,6 +415,8 @@ def test_questions_that_are_the_same_in_other_letters_are_on_one_side(base: Path
     [
         ({"method": "rlhf", "reinforcement": {"kl": 0}}, "games its reward model"),
         ({"method": "kto", "batch_size": 1}, "set batch_size to 2"),
+        ({"method": "grpo", "beta": 0.2}, "grpo has no use for beta; leave it out"),
+        ({"method": "kto", "anchor": 0.5}, "kto has no use for anchor"),
         ({"reinforcement": {"rewards": {"exact": 0, "format": 0}}}, "give one of them a weight"),
         ({"reinforcement": {"rewards": {"exactness": 1}}}, "exactness"),
     ],

@@ -23,6 +23,8 @@ CALL = Asked("?", '{"name": "refund", "arguments": {"days": 3}}', "call", '[{"na
         ("exact", '{ "답" : "MIT" }', IN_JSON, 1),
         ("exact", '{"답": "BSD"}', IN_JSON, 0),
         ("exact", "MIT", IN_JSON, 0),
+        ("exact", "true", Asked("?", "1", "json"), 0),
+        ("exact", "1.0", Asked("?", "1", "json"), 1),
         ("exact", '{"arguments": {"days": 3.0}, "name": "refund"}', CALL, 1),
         ("exact", '{"name": "refund", "arguments": {"days": 4}}', CALL, 0),
         ("overlap", "MIT licence", IN_WORDS, pytest.approx(2 / 3)),
