@@ -89,6 +89,7 @@ def tune_and_publish(
     compared = compare_incumbent(
         questions=questions.outputs["questions"],
         benchmark=measured.outputs["evidence"],
+        retrieval=found.outputs["evidence"],
         redteam=attacked.outputs["evidence"],
         version=serves.outputs["Output"],
         options=parts["incumbent"],

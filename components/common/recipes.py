@@ -200,7 +200,7 @@ def parts(recipe: Recipe) -> dict[str, dict[str, Any]]:
     handed = {
         "prefer": {**split["prefer"], "decontaminate": split["decontaminate"]},
         "probe": {**whole["probe"], **{name: split[name] for name in ("curate", "tune", "benchmark")}},
-        "incumbent": {**split["incumbent"], "benchmark": split["benchmark"]},
+        "incumbent": {**split["incumbent"], **{name: split[name] for name in ("benchmark", "retrieval", "redteam")}},
     }
     return {**split, **handed}
 

@@ -202,9 +202,10 @@ def weigh(
 ) -> Metric:
     """Turn the scores of the same items by candidate and base into a metric.
 
-    Scores that are all 0 or 1 are a share: Wilson's interval, Newcombe's for the paired difference, and McNemar's exact
-    test. Others have percentile bootstrap intervals over the items, which also pairs them;
-    a quantile has that of order statistics, and its paired difference a bootstrap interval.
+    Scores without a unit that are all 0 or 1 are a share: Wilson's interval, Newcombe's for the paired difference, and
+    McNemar's exact test. Others, and counts that happen to be 0 or 1, have percentile bootstrap intervals over the
+    items, which also pairs them; a quantile has that of order statistics, and its paired difference a bootstrap
+    interval.
 
     Args:
         name: Name of the metric.
@@ -223,7 +224,7 @@ def weigh(
     _check_items(name, candidate, base)
     new = [float(candidate[item]) for item in items]
     old = [] if base is None else [float(base[item]) for item in items]
-    if quantile is None and {*new, *old} <= {0.0, 1.0}:
+    if quantile is None and not unit and {*new, *old} <= {0.0, 1.0}:
         found = _share(new, old, level.confidence)
     else:
         found = _average(new, old, level, quantile)

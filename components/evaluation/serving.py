@@ -1,5 +1,6 @@
 """What serves now, and how a candidate compares with it: what `incumbent` hands to the gate."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,20 +24,25 @@ class Serving:
         version: `name/version` of the model; `none` when nothing serves.
         sentence: What it was compared with, or why not.
         evidence: Metrics whose base is the serving model, with the scores of both.
+        asked: How the candidate was asked, as a digest by task; a later release compares only what is asked alike.
     """
 
     version: str = NOTHING
     sentence: str = "nothing serves yet"
     evidence: Evidence = field(default_factory=lambda: Evidence(0.95, []))
+    asked: Mapping[str, str] = field(default_factory=dict)
 
     def record(self) -> dict[str, Any]:
         """Return what the verdict remembers."""
-        return {"version": self.version, "sentence": self.sentence, **self.evidence.record()}
+        return {**self._found(), **self.evidence.record()}
 
     def write(self, folder: Path) -> None:
         """Write `serving.json`, and the evidence beside it."""
-        (folder / SERVING).write_bytes(canonical({"version": self.version, "sentence": self.sentence}))
+        (folder / SERVING).write_bytes(canonical(self._found()))
         self.evidence.write(folder)
+
+    def _found(self) -> dict[str, Any]:
+        return {"version": self.version, "sentence": self.sentence, "asked": dict(self.asked)}
 
     @classmethod
     def read(cls, folder: Path) -> "Serving":
@@ -47,6 +53,6 @@ class Serving:
         """
         written = read_json(folder / SERVING)
         try:
-            return cls(written["version"], written["sentence"], Evidence.read(folder))
+            return cls(written["version"], written["sentence"], Evidence.read(folder), written["asked"])
         except (KeyError, TypeError) as error:
             raise HeadraceError(f"{folder / SERVING} says not what serves; run evaluation/incumbent again") from error

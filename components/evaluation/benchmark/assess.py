@@ -108,7 +108,7 @@ def assess(
         what = "the base model" if arm == BASE else f"the {arm}"
         for (task, asked), assessed in zip(own, found, strict=False):
             model.progress = _part(progress, done, parts, what, task)
-            assessed.answers[arm] = _with_harm(asked.questions, ask_task(model, task, asked.questions, scoring))
+            assessed.answers[arm] = with_harm(asked.questions, ask_task(model, task, asked.questions, scoring))
             done += 1
         for task in others:
             model.progress = _part(progress, done, parts, what, task)
@@ -137,7 +137,7 @@ def _part(
     return lambda now, total: progress(done + now / total, parts, note)
 
 
-def _with_harm(questions: Sequence[Question], answers: Sequence[Answer]) -> list[Answer]:
+def with_harm(questions: Sequence[Question], answers: Sequence[Answer]) -> list[Answer]:
     """Check every answer for what none should hold."""
     return [
         Answer(answer.text, {**answer.scores, **harm(answer.text, question.question)}, answer.texts)

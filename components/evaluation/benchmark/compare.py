@@ -8,6 +8,7 @@ from components.common.errors import HeadraceError
 from components.common.step import Context, Outcome
 from components.evaluation.benchmark.assess import Arms, Assessed, Assessment, assess
 from components.evaluation.benchmark.items import Asked, read_questions
+from components.evaluation.benchmark.metrics.harm import HARMS
 from components.evaluation.benchmark.options import OWN_TASK, Benchmark
 from components.evaluation.benchmark.page import report_of
 from components.evaluation.benchmark.served import is_url
@@ -17,8 +18,6 @@ from components.evaluation.evidence import BASE, CANDIDATE, SAMPLES, Evidence, M
 
 REPLIES = "replies.jsonl"
 """Beside the evidence: seconds and tokens of every answer."""
-HARMS = ("offensive", "pii_leaked")
-"""Counted over the answers to all tasks together."""
 
 
 def run(base: Path, candidate: Path, questions: Path, evidence: Path, options: Benchmark, context: Context) -> Outcome:

@@ -2,13 +2,15 @@
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from components.common.documents import read_table
 from components.common.errors import UsageError
+from components.common.ledger import canonical, sha256
 from components.data.decontaminate.items import field_of, read_rows
 from components.data.excerpt import may_quote
 from components.data.reasons import Reason
@@ -102,11 +104,15 @@ def read_items(task: Task) -> Asked:
     """
     where = f"evaluation.benchmark.tasks: {task.name}"
     rows, digest = read_rows(task.location, where)
-    found = [_question(row, number, task, at) for number, (at, row) in enumerate(rows, 1)]
+    found = [_question(row, task, at) for at, row in rows]
     if not found:
         raise UsageError(f"{where}: {task.location} holds no items; name the file that has them")
-    if len({one.id for one in found}) < len(found):
+    if task.id and len({one.id for one in found}) < len(found):
         raise UsageError(f"{where}: two items have the same {task.id}; name another field as id, or none")
+    digests = content_ids({**one.row(), "id": ""} for one in found)
+    found = [
+        replace(one, id=f"{one.id}#{digest}" if one.id else digest) for one, digest in zip(found, digests, strict=True)
+    ]
     kept = _spread(found, task.limit)
     return Asked(kept, len(found), _counted(0, len(found) - len(kept)), digest)
 
@@ -122,7 +128,22 @@ def listed(document: Mapping[str, Any], name: str) -> list[str]:
     return [str(one) for one in value]
 
 
-def _question(row: Mapping[str, Any], number: int, task: Task, at: str) -> Question:
+def content_ids(contents: Iterable[Any]) -> list[str]:
+    """Name items by what they hold, so that an id stands for the same item in every release.
+
+    Args:
+        contents: What each holds, as JSON has it; of several that are alike the second and later ones are numbered.
+    """
+    seen = Counter[str]()
+    ids = []
+    for content in contents:
+        digest = sha256(canonical(content))[:16]
+        seen[digest] += 1
+        ids.append(digest if seen[digest] == 1 else f"{digest}.{seen[digest]}")
+    return ids
+
+
+def _question(row: Mapping[str, Any], task: Task, at: str) -> Question:
     text = _text(field_of(row, task.question, at, "question"))
     answers: Any = field_of(row, task.answer, at, "answer") if _expected(row, task) else []
     answers = [_text(one) for one in (answers if isinstance(answers, list) else [answers])]
@@ -130,7 +151,7 @@ def _question(row: Mapping[str, Any], number: int, task: Task, at: str) -> Quest
     if "refuse" in fields:
         fields["refuse"] = "yes" if str(fields["refuse"]).strip().lower() in _YES else "no"
     return Question(
-        id=str(field_of(row, task.id, at, "id")) if task.id else f"{number:05d}",
+        id=str(field_of(row, task.id, at, "id")) if task.id else "",
         language=str(field_of(row, task.language, at, "language"))
         if task.language
         else ("ko" if _HANGUL.search(text) else "en"),

@@ -40,7 +40,7 @@ class Task(Options):
     )
     question: str = Field("question", min_length=1, description="Field of the question; dots descend.")
     answer: str = Field("answer", description="Field of the expected answer or answers; empty: the set has none.")
-    id: str = Field("", description="Field of the item's id; empty: its place in the set.")
+    id: str = Field("", description="Field of a name for the item, put before the hash that is its id; empty: none.")
     language: str = Field("", description="Field of the language; empty: Korean where there is Hangul, else English.")
     group: str = Field("", description="Field by which the report divides the items; empty: none.")
     documents: str = Field("documents", description="`evidence`: field of the documents an answer must rest on.")

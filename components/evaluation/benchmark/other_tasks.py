@@ -5,7 +5,7 @@ import io
 from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import redirect_stderr
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from lm_eval.tasks import TaskManager
 
 from components.common.errors import HeadraceError, UsageError
 from components.evaluation.benchmark.asking import Answer, evaluate
-from components.evaluation.benchmark.items import Asked, Question
+from components.evaluation.benchmark.items import Asked, Question, content_ids
 from components.evaluation.benchmark.models import Model
 from components.evaluation.benchmark.options import Task
 
@@ -97,6 +97,7 @@ def _measured(name: str, task: Any, rows: Sequence[dict[str, Any]]) -> Other:
     left_out: set[str] = set()
     questions: dict[int, Question] = {}
     texts: dict[int, str] = {}
+    choices: dict[int, list[str]] = {}
     for row in rows:
         number = row["doc_id"]
         for metric in row["metrics"]:
@@ -107,18 +108,29 @@ def _measured(name: str, task: Any, rows: Sequence[dict[str, Any]]) -> Other:
             else:
                 left_out.add(named)
         texts.setdefault(number, _said(row))
-        questions.setdefault(
-            number, Question(f"{number:05d}", "und", str(task.doc_to_text(row["doc"])), str(row["target"]))
-        )
+        questions.setdefault(number, Question("", "und", str(task.doc_to_text(row["doc"])), str(row["target"])))
+        choices.setdefault(number, _choices(task, row))
     numbers = sorted(questions)
+    ids = content_ids([questions[number].question, questions[number].answer, *choices[number]] for number in numbers)
     whole = [metric for metric in better if all(metric in scores[number] for number in numbers)]
     return Other(
         name,
-        Asked([questions[number] for number in numbers], len(task.eval_docs), {}),
+        Asked(
+            [replace(questions[number], id=name) for number, name in zip(numbers, ids, strict=True)],
+            len(task.eval_docs),
+            {},
+        ),
         [Answer(texts[number], {metric: scores[number][metric] for metric in whole}) for number in numbers],
         {metric: better[metric] for metric in whole},
         tuple(sorted(left_out | (set(better) - set(whole)))),
     )
+
+
+def _choices(task: Any, row: dict[str, Any]) -> list[str]:
+    """What can be chosen from; nothing where the answer is generated."""
+    if task.OUTPUT_TYPE == "generate_until":
+        return []
+    return [str(part) for argument in row["arguments"] for part in argument[1:]]
 
 
 def _said(row: dict[str, Any]) -> str:

@@ -28,6 +28,11 @@ class Threshold(Options):
     def _margin(self) -> "Threshold":
         if self.rule == "not_worse_than_serving" and self.value < 0:
             raise ValueError(f"{self.metric}: the value of not_worse_than_serving is a margin, 0 or more")
+        if self.rule == "not_worse_than_serving" and self.metric.startswith("ratings."):
+            raise ValueError(
+                f"{self.metric}: people rate a candidate beside its base, never beside what serves; demand a min or "
+                "min_gain_over_base"
+            )
         return self
 
 
@@ -38,7 +43,7 @@ class Gate(Options):
         [
             Threshold(metric="exact_match", rule="min", value=0.6),
             Threshold(metric="exact_match", rule="min_gain_over_base", value=0.2),
-            Threshold(metric="exact_match", rule="not_worse_than_serving", value=0.1),
+            Threshold(metric="exact_match", rule="not_worse_than_serving", value=0.15),
         ],
         description="Every one must hold; a metric that the evidence lacks counts as not met.",
         min_length=1,

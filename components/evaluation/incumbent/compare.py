@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -10,37 +11,52 @@ from components.common.errors import HeadraceError
 from components.common.report import Report
 from components.common.sealed_store import SealedStore, store_of
 from components.common.step import Context, Outcome
+from components.evaluation.benchmark.metrics.harm import HARMS
+from components.evaluation.benchmark.options import OWN_TASK
 from components.evaluation.evidence import BASE, CANDIDATE, Evidence, Scores, merge, read_scores, reweigh, weigh
+from components.evaluation.incumbent.asked import asked, asked_alike
 from components.evaluation.incumbent.identity import is_model, measured_of
 from components.evaluation.incumbent.look import short
 from components.evaluation.incumbent.options import Comparing
 from components.evaluation.redteam.canaries import AS_SERVING, changed_prompts, unchanged
 from components.evaluation.serving import NOTHING, Serving
-from components.model.versions import PROVENANCE, SCORES, verify_version
+from components.model.versions import EVALUATION, PROVENANCE, SCORES, verify_version
 
 if TYPE_CHECKING:
     from components.evaluation.benchmark.items import Question
 
 
 def run(
-    questions: Path, benchmark: Path, redteam: Path, serving: Path, options: Comparing, context: Context
+    questions: Path,
+    benchmark: Path,
+    retrieval: Path,
+    redteam: Path,
+    serving: Path,
+    options: Comparing,
+    context: Context,
 ) -> Outcome:
     """Compare the candidate with what serves.
 
     Args:
         questions: What the benchmark asked.
         benchmark: Its evidence.
+        retrieval: Evidence of search, and of answers with what it finds.
         redteam: Evidence of the red team, with the answers to the recipe's canary prompts.
         serving: `serving.json`, `evidence.json` and `scores.json` of the comparison.
         options: Which version serves, and how to ask it.
         context: The run.
     """
-    evidence = merge(map(Evidence.read, (benchmark, redteam)))
-    found = Serving()
+    evidence = merge(map(Evidence.read, (benchmark, retrieval, redteam)))
+    found = Serving(asked=asked(options))
     if options.version != NOTHING:
         base = measured_of(benchmark, BASE)
-        scores, how = _scores_of_serving(options, evidence, base, questions, context)
-        found = Serving(options.version, f"{short(options.version)}, {how}", pair(evidence, scores, options))
+        scores, how = _scores_of_serving(options, found.asked, evidence, base, questions, context)
+        found = replace(
+            found,
+            version=options.version,
+            sentence=f"{short(options.version)}, {how}",
+            evidence=pair(evidence, scores, options),
+        )
     found.write(serving)
     return Outcome(
         counts_in=len(evidence.metrics),
@@ -74,7 +90,7 @@ def pair(evidence: Evidence, serving: Mapping[str, Scores], options: Comparing) 
 
 
 def _scores_of_serving(
-    options: Comparing, evidence: Evidence, base: str, questions: Path, context: Context
+    options: Comparing, now: Mapping[str, str], evidence: Evidence, base: str, questions: Path, context: Context
 ) -> tuple[Mapping[str, Scores], str]:
     """The serving model's scores, and where they come from."""
     store, prefix = store_of(context.environment), f"models/{options.version}"
@@ -86,14 +102,19 @@ def _scores_of_serving(
     if is_model(json.loads(store.read(f"{prefix}/{PROVENANCE}")), base):
         return evidence.scores.get(BASE, {}), "the base model, which was measured in this run"
     with TemporaryDirectory(prefix="headrace-incumbent-") as scratch:
-        stored = _stored(store, prefix, Path(scratch))
+        before = json.loads(store.read(f"{prefix}/{EVALUATION}")).get("serving", {}).get("asked", {})
+        tasks = {metric.name: metric.task for metric in evidence.metrics}
+        stored = asked_alike(_stored(store, prefix, Path(scratch)), tasks, before, now)
         missing = _missing(evidence, stored, questions, options)
-        asked = _ask(store, prefix, missing, options, Path(scratch), context) if missing else {}
+        anew = _ask(store, prefix, missing, options, Path(scratch), context) if missing else {}
     scores = {
-        metric: {**stored.get(metric, {}), **asked.get(metric, {})} for metric in sorted(stored.keys() | asked.keys())
+        metric: {**stored.get(metric, {}), **anew.get(metric, {})} for metric in sorted(stored.keys() | anew.keys())
     }
-    number = len(next(iter(asked.values()), {}))
-    how = f"asked {number:,} questions that it was not measured on" if asked else "by the scores of its own release"
+    how = (
+        f"asked {len(missing):,} questions that it was not measured on in this way"
+        if missing
+        else "by the scores of its own release"
+    )
     return scores, how
 
 
@@ -108,19 +129,20 @@ def _missing(evidence: Evidence, stored: Mapping[str, Scores], questions: Path, 
     """The questions that the serving model has no scores of, if they are too many to do without."""
     from components.evaluation.benchmark.items import read_questions
 
-    asked = read_questions(questions, options.benchmark.limit).questions
-    items = {question.id for question in asked}
+    questions_asked = read_questions(questions, options.benchmark.limit).questions
+    items = {question.id for question in questions_asked}
     known = items.intersection(
         *(stored.get(name, {}) for name, scores in evidence.scores.get(CANDIDATE, {}).items() if scores.keys() <= items)
     )
-    enough = len(known) >= options.coverage * len(asked)
-    return [] if enough else [question for question in asked if question.id not in known]
+    enough = len(known) >= options.coverage * len(questions_asked)
+    return [] if enough else [question for question in questions_asked if question.id not in known]
 
 
 def _ask(
     store: SealedStore, prefix: str, missing: "list[Question]", options: Comparing, scratch: Path, context: Context
 ) -> Mapping[str, Scores]:
     from components.evaluation.benchmark.asking import ask
+    from components.evaluation.benchmark.assess import with_harm
 
     context.progress(0, len(missing), f"fetching {short(options.version)}")
     model = scratch / "model"
@@ -132,8 +154,12 @@ def _ask(
     answers = ask(
         model, missing, options.benchmark, lambda done: context.progress(done, len(missing), "asking what serves")
     )
+    answers = with_harm(missing, answers)
     return {
-        metric: {question.id: answer.scores[metric] for question, answer in zip(missing, answers, strict=True)}
+        metric: {
+            f"{OWN_TASK}/{question.id}" if metric in HARMS else question.id: answer.scores[metric]
+            for question, answer in zip(missing, answers, strict=True)
+        }
         for metric in answers[0].scores
     }
 
@@ -147,5 +173,5 @@ def _report(found: Serving, evidence: Evidence, changed: Sequence[str]) -> Repor
         report.table([{"prompt": prompt} for prompt in changed], "Canary prompts that are answered otherwise now")
     without = sorted({metric.name for metric in evidence.metrics} - {metric.name for metric in found.evidence.metrics})
     if without and found.version != NOTHING:
-        report.text(f"The serving version was never measured by {', '.join(without)}.")
+        report.text(f"The serving version was never measured, or asked in another way, by {', '.join(without)}.")
     return report

@@ -37,6 +37,7 @@ def incumbent(
 def compare_incumbent(
     questions: dsl.Input[dsl.Dataset],
     benchmark: dsl.Input[dsl.Artifact],
+    retrieval: dsl.Input[dsl.Artifact],
     redteam: dsl.Input[dsl.Artifact],
     serving: dsl.Output[dsl.Artifact],
     metrics: dsl.Output[dsl.Metrics],
@@ -50,6 +51,7 @@ def compare_incumbent(
     Args:
         questions: What the benchmark asked.
         benchmark: Its evidence.
+        retrieval: Evidence of search, and of answers with what it finds.
         redteam: Evidence of the red team.
         serving: Every metric with the serving model in the place of the base, and the scores of both.
         metrics: The candidate's gain over the serving model.

@@ -4,6 +4,8 @@ from pydantic import Field
 
 from components.common.options import Options
 from components.evaluation.benchmark.options import Benchmark
+from components.evaluation.redteam.options import Redteam
+from components.evaluation.retrieval.options import Retrieval
 from components.evaluation.serving import NOTHING
 
 
@@ -21,7 +23,9 @@ class Incumbent(Options):
 
 
 class Comparing(Incumbent):
-    """What the comparison is given: the recipe's part, what was found to serve, and how the benchmark asks."""
+    """What the comparison is given: the recipe's part, what was found to serve, and how the evaluations ask."""
 
     benchmark: Benchmark = Field(default=Benchmark(), description="The recipe's `evaluation.benchmark`.")
+    retrieval: Retrieval = Field(default=Retrieval(), description="The recipe's `evaluation.retrieval`.")
+    redteam: Redteam = Field(default=Redteam(), description="The recipe's `evaluation.redteam`.")
     version: str = Field(NOTHING, description="`name/version` that serves, or `none`; the pipeline fills it in.")

@@ -35,6 +35,11 @@ def test_a_quantile_is_compared_over_the_same_items() -> None:
     assert metric.p_value is None
 
 
+def test_a_count_that_happens_to_be_0_or_1_is_no_share() -> None:
+    metric = weigh("claims", RIGHT, WRONG, LEVEL, task="t", unit="claims")
+    assert (metric.value, metric.gained, metric.p_value) == (0.8, None, None)
+
+
 def test_without_a_base_there_is_no_gain() -> None:
     metric = weigh("pii", {"a": 0.5, "b": 0.25}, None, LEVEL, task="redteam")
     assert metric.value == 0.375

@@ -113,6 +113,21 @@ def test_a_margin_below_zero_is_refused() -> None:
         Threshold(metric="exact_match", rule="not_worse_than_serving", value=-0.1)
 
 
+def test_ratings_are_never_held_against_what_serves() -> None:
+    with pytest.raises(ValidationError, match="never beside what serves"):
+        Threshold(metric="ratings.usefulness", rule="not_worse_than_serving", value=0.1)
+
+
+def test_by_default_a_candidate_as_good_as_what_serves_is_released_on_sixty_items() -> None:
+    demands = Gate().model_copy(update={"thresholds": Gate().thresholds[-1:]})
+    now = {str(item): float(item >= 6) for item in range(60)}
+    serving = {str(item): float(item < 54) for item in range(60)}
+    met = weigh("exact_match", now, serving, Benchmark(), task="held_out")
+    assert met.gain == 0 and met.gained == met.lost == 6
+    against = Serving("tiny/1", "tiny 1", Evidence(0.95, [met]))
+    assert judge(Evidence(0.95, [met]), demands, against).decision == "release"
+
+
 def scored(*rights: int, items: int = 100) -> Evidence:
     """Evidence of metrics a, b, …, each right on so many items."""
     names = "abcdef"[: len(rights)]

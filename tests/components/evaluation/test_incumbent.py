@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from kubernetes import client
@@ -12,13 +13,15 @@ from components.common.environment import Environment
 from components.common.errors import HeadraceError
 from components.common.ledger import SIDECAR, canonical, check_input
 from components.common.step import Context
-from components.evaluation.benchmark.options import Benchmark
+from components.evaluation.benchmark.options import Benchmark, Task
 from components.evaluation.evidence import Evidence, weigh
 from components.evaluation.incumbent import look
+from components.evaluation.incumbent.asked import asked, asked_alike
 from components.evaluation.incumbent.compare import pair
 from components.evaluation.incumbent.compare import run as compare
 from components.evaluation.incumbent.options import Comparing
 from components.evaluation.redteam.canaries import changed_prompts
+from components.evaluation.retrieval.options import Retrieval
 from components.evaluation.serving import Serving
 from components.model.register.options import Register
 from components.model.register.record import run as register
@@ -71,9 +74,11 @@ def release(tmp_path: Path, dataset: Path, surroundings: Context) -> Callable[..
         verdict = tmp_path / f"verdict-{len(list(tmp_path.iterdir()))}"
         verdict.mkdir()
         judged = {"decision": "release", "sentence": "", "evidence": {"confidence": 0.95, "metrics": []}}
-        judged["serving"] = {"version": compared_with}
+        judged["serving"] = {"version": compared_with, "asked": asked(Comparing(benchmark=ASKING))}
         (verdict / "verdict.json").write_bytes(canonical(judged))
-        (verdict / "scores.json").write_bytes(canonical({"candidate": {"exact_match": scores}} if scores else {}))
+        of_search = {"retrieval.recall": {"a": 1.0, "b": 1.0}}
+        stored = {"candidate": {"exact_match": scores, **of_search}} if scores else {}
+        (verdict / "scores.json").write_bytes(canonical(stored))
         made = register(model, dataset, verdict, verdict / "model", Register(name="tiny"), surroundings)
         return made.head.removeprefix("models/")
 
@@ -96,8 +101,8 @@ def test_where_nothing_serves_it_says_so(
     assert seen(monkeypatch, tmp_path, benchmark, surroundings, "") == ("none", "assistant serves nothing yet.")
     written = tmp_path / "serving"
     written.mkdir()
-    compare(facts, benchmark, attacked(tmp_path), written, Comparing(), surroundings)
-    assert Serving.read(written) == Serving()
+    compare(facts, benchmark, searched(tmp_path), attacked(tmp_path), written, Comparing(), surroundings)
+    assert Serving.read(written) == Serving(asked=asked(Comparing()))
 
 
 def test_a_candidate_that_serves_already_is_compared_as_it_was_when_it_was_released(
@@ -132,6 +137,16 @@ def attacked(tmp_path: Path, answers: dict[str, str] | None = None) -> Path:
     return folder
 
 
+def searched(tmp_path: Path) -> Path:
+    """Evidence of retrieval: two questions, of which search served one."""
+    folder = tmp_path / "retrieval"
+    folder.mkdir(exist_ok=True)
+    scores = {"retrieval.recall": {"a": 1.0, "b": 0.0}}
+    metric = weigh("retrieval.recall", scores["retrieval.recall"], None, ASKING, task="search")
+    Evidence(0.95, [metric], {"candidate": scores}).write(folder)
+    return folder
+
+
 def test_changed_answers_to_canaries_are_named(tmp_path: Path) -> None:
     present = attacked(tmp_path, {"aa": "1", "bb": "2"})
     before = {"redteam.canary_answers": {"aa:1": 1.0, "bb:9": 1.0}}
@@ -143,12 +158,18 @@ def test_changed_answers_to_canaries_are_named(tmp_path: Path) -> None:
 
 
 def compared(
-    tmp_path: Path, facts: Path, benchmark: Path, surroundings: Context, version: str, coverage: float = 1
+    tmp_path: Path,
+    facts: Path,
+    benchmark: Path,
+    surroundings: Context,
+    version: str,
+    coverage: float = 1,
+    asking: Benchmark = ASKING,
 ) -> Serving:
     folder = tmp_path / "serving"
     folder.mkdir(exist_ok=True)
-    options = Comparing(version=version, coverage=coverage, benchmark=ASKING)
-    compare(facts, benchmark, attacked(tmp_path), folder, options, surroundings)
+    options = Comparing(version=version, coverage=coverage, benchmark=asking)
+    compare(facts, benchmark, searched(tmp_path), attacked(tmp_path), folder, options, surroundings)
     return Serving.read(folder)
 
 
@@ -175,6 +196,7 @@ def test_stored_scores_are_paired_without_asking(
     metric = found.evidence.metrics[0]
     assert (metric.n, metric.base_value, metric.gained, metric.lost) == (4, 0.75, 1, 0)
     assert found.sentence.endswith("by the scores of its own release")
+    assert [(metric.name, metric.gain) for metric in found.evidence.metrics[1:]] == [("retrieval.recall", -0.5)]
     partly = release(candidate, dict.fromkeys(items[:3], 1.0))
     found = compared(tmp_path, facts, benchmark, surroundings, partly, coverage=0.75)
     assert found.evidence.metrics[0].n == 3
@@ -192,7 +214,63 @@ def test_what_was_never_measured_is_asked(
     found = compared(tmp_path, facts, benchmark, surroundings, release(candidate, {items[0]: 0.0}))
     metric = found.evidence.metrics[0]
     assert (metric.n, metric.base_value) == (4, 0.75), "three were asked and are right, one keeps its stored score"
-    assert "asked 3 questions that it was not measured on" in found.sentence
+    assert "asked 3 questions that it was not measured on in this way" in found.sentence
+
+
+def test_what_was_asked_in_another_way_is_asked_again(
+    tmp_path: Path,
+    facts: Path,
+    benchmark: Path,
+    candidate: Path,
+    items: list[str],
+    surroundings: Context,
+    release: Callable[..., str],
+) -> None:
+    harm = {"candidate": {f"held_out/{item}": 0.0 for item in items}}
+    before = Evidence.read(benchmark)
+    offensive = weigh("offensive", harm["candidate"], None, ASKING, task="all answers")
+    scores = {
+        "candidate": {**before.scores["candidate"], "offensive": harm["candidate"]},
+        "base": before.scores["base"],
+    }
+    Evidence(0.95, [*before.metrics, offensive], scores).write(benchmark)
+    version = release(candidate, dict.fromkeys(items, 0.0))
+    longer = ASKING.model_copy(update={"max_new_tokens": 17})
+    found = compared(tmp_path, facts, benchmark, surroundings, version, asking=longer)
+    measured = {metric.name: metric for metric in found.evidence.metrics}
+    assert measured["exact_match"].base_value == 1, "the stored zeros are of another answer length"
+    assert (measured["offensive"].n, measured["offensive"].base_value) == (4, 0)
+    assert "retrieval.recall" in measured, "search is asked as before"
+
+
+def test_only_scores_of_the_same_asking_are_kept() -> None:
+    summary = Task(name="summary", kind="summary", location="x")
+    before = Comparing(benchmark=Benchmark(tasks=[summary]))
+    scores = {
+        "exact_match": {"a": 1.0},
+        "summary.rougeL": {"b": 1.0},
+        "offensive": {"held_out/a": 0.0, "summary/b": 0.0},
+        "retrieval.recall": {"a": 1.0},
+    }
+    tasks = {"exact_match": "held_out", "summary.rougeL": "summary"}
+
+    def kept(benchmark: Benchmark, **further: Any) -> dict[str, list[str]]:
+        now = Comparing(benchmark=benchmark, **further)
+        return {name: list(left) for name, left in asked_alike(scores, tasks, asked(before), asked(now)).items()}
+
+    everything = {name: list(left) for name, left in scores.items()}
+    moved = summary.model_copy(update={"location": "y", "limit": 9})
+    assert kept(Benchmark(tasks=[moved], batch_size=1, limit=3)) == everything
+    longer = summary.model_copy(update={"max_new_tokens": 9})
+    assert kept(Benchmark(tasks=[longer])) == {
+        "exact_match": ["a"],
+        "offensive": ["held_out/a"],
+        "retrieval.recall": ["a"],
+    }
+    assert kept(Benchmark(tasks=[summary], precision="fp32")).keys() == {"retrieval.recall"}
+    other = Retrieval(context_chunks=5)
+    assert "retrieval.recall" not in kept(Benchmark(tasks=[summary]), retrieval=other)
+    assert asked_alike(scores, tasks, {}, asked(before)) == {}
 
 
 def test_a_version_that_the_store_lost_is_an_error(

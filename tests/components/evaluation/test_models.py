@@ -1,4 +1,5 @@
 import json
+import shutil
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -172,6 +173,21 @@ def test_a_task_of_ones_own_is_asked_of_a_served_model(own_tasks: Path) -> None:
         assert said.higher_is_better == {"exact_match": True}
         with pytest.raises(UsageError, match="log-likelihoods"):
             ask_other(model, Task(name="chosen", kind="lm_eval", location=str(own_tasks)))
+
+
+def test_an_item_of_lm_eval_keeps_its_id_when_another_goes_before_it(own_tasks: Path, tmp_path: Path) -> None:
+    shutil.copytree(own_tasks, tmp_path, dirs_exist_ok=True)
+    for file in tmp_path.glob("*.yaml"):
+        file.write_text(file.read_text("utf-8").replace(str(own_tasks), str(tmp_path)), "utf-8")
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text(json.dumps({"q": "four", "a": "넷"}) + "\n" + rows.read_text("utf-8"), "utf-8")
+    with serving() as server:
+        model = open_model(server.url, OPTIONS)
+        before, after = (
+            [question.id for other in ask_other(model, task) for question in other.asked.questions]
+            for task in (Task(name="said", kind="lm_eval", location=str(place)) for place in (own_tasks, tmp_path))
+        )
+    assert after[1:] == before and len(set(after)) == 4
 
 
 def test_a_task_that_is_not_there_is_named_with_the_nearest(own_tasks: Path) -> None:

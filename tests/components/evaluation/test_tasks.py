@@ -153,7 +153,7 @@ def test_items_are_read_by_the_fields_that_the_recipe_names(tmp_path: Path) -> N
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
     task = Task(name="t", kind="qa", location=str(path), question="q.text", answer="ref", id="key", limit=2)
     asked = read_items(task)
-    assert [question.id for question in asked.questions] == ["k0", "k3"]
+    assert [question.id.partition("#")[0] for question in asked.questions] == ["k0", "k3"]
     assert asked.dropped == {"beyond_limit": 4}
     assert asked.questions[1].row()["answers"] == ["3", "3"]
     assert asked.questions[0].language == "ko"
@@ -162,6 +162,27 @@ def test_items_are_read_by_the_fields_that_the_recipe_names(tmp_path: Path) -> N
     with pytest.raises(UsageError, match="two items have the same"):
         path.write_text(json.dumps(rows[0]) + "\n" + json.dumps(rows[0]) + "\n", "utf-8")
         read_items(task)
+
+
+def test_an_item_is_named_by_what_it_holds_wherever_it_stands(tmp_path: Path) -> None:
+    path = tmp_path / "set.jsonl"
+    rows = [{"question": f"q{n}", "answer": str(n), "key": f"k{n}"} for n in range(3)]
+
+    def ids(rows: list[dict], **fields: str) -> list[str]:
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+        task = Task(name="t", kind="qa", location=str(path), **fields)
+        return [question.id for question in read_items(task).questions]
+
+    before = ids(rows)
+    assert ids([{"question": "new", "answer": "0"}, *rows])[1:] == before
+    assert ids([{**rows[0], "answer": "another"}, *rows[1:]])[0] != before[0]
+    assert ids([*rows, rows[0]]) == [*before, f"{before[0]}.2"]
+    named = ids(rows, id="key")
+    assert [one.startswith(f"k{n}#") for n, one in enumerate(named)] == [True] * 3
+    assert ids([{**rows[0], "answer": "another"}, *rows[1:]], id="key")[0] != named[0]
+
+
+def test_lists_are_read_as_lists_or_as_json() -> None:
     assert listed({"a": '["x", "y"]', "b": "[z"}, "a") == ["x", "y"]
     assert listed({"b": "[z"}, "b") == ["[z"]
 
