@@ -20,7 +20,7 @@ def merge(
     Args:
         base: Model directory the adapter was trained on.
         adapter: What was trained: an adapter, or whole weights.
-        candidate: The merged model with safetensors, tokenizer, 8-bit GGUF and the adapter.
+        candidate: The merged model with safetensors, tokenizer, GGUF and what was trained.
         metrics: Its size.
         report: Its files.
         options: The `model.merge` part of the recipe.

@@ -15,12 +15,12 @@ def tune(
     options: dict,
     environment: dict,
 ):
-    """Train a low-rank adapter on question and answer pairs.
+    """Train a model on question and answer pairs: a low-rank adapter, or every weight.
 
     Args:
         base: Model directory to start from.
         pairs: Documents whose messages end with the answer to learn.
-        adapter: The adapter, with `training.json`.
+        adapter: The adapter, or whole weights with method `full`; with `training.json`.
         metrics: Pairs, steps and the last epoch's loss.
         report: The loss curve and the options.
         options: The `model.tune` part of the recipe.

@@ -81,7 +81,7 @@ class Loop(Options):
     trackers: list[Literal["mlflow", "wandb"]] = Field(
         ["mlflow"],
         description="Who records the run: MLflow, and Weights & Biases (extra `wandb`; its key comes from the "
-        "environment variable WANDB_API_KEY).",
+        "environment variable WANDB_API_KEY). Only on a laptop: a cluster's images have no wandb and its pods no key.",
         min_length=1,
     )
 

@@ -6,7 +6,7 @@ from components.common.errors import HeadraceError
 from components.evaluation.benchmark.sandbox import Limits, ensure_confined, run, run_program
 
 ABI = "abi = _libc.syscall(LANDLOCK_CREATE, None, ctypes.c_size_t(0), 1)"
-LIMITS = Limits(seconds=1, memory_mib=256, file_mib=1)
+LIMITS = Limits(seconds=5, memory_mib=256, file_mib=1)
 
 
 def test_a_program_that_holds_passes_and_one_that_does_not_says_why() -> None:
