@@ -277,7 +277,7 @@ def test_how_a_run_ends_is_told_and_what_fails_in_passing_is_tried_again(name: s
             works = "executorLabel" in read["components"][task["componentRef"]["name"]]
             imported = task["componentRef"]["name"].startswith("comp-importer")
             assert ("retryPolicy" in task) == (works and not imported)
-            resumes = task["taskInfo"]["name"] in ("tune", "probe")
+            resumes = task["taskInfo"]["name"] in ("tune", "align", "probe")
             assert not works or imported or task["retryPolicy"]["maxRetryCount"] == (6 if resumes else 2)
 
 

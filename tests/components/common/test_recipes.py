@@ -70,7 +70,7 @@ def test_a_malformed_file_is_one_line(tmp_path: Path, text: str, problem: str) -
 
 
 def test_a_missing_recipe_lists_the_known_ones() -> None:
-    with pytest.raises(UsageError, match="one of: default, quick"):
+    with pytest.raises(UsageError, match="one of: default, evaluation, quick"):
         load_recipe("defualt")
 
 

@@ -115,7 +115,7 @@ def test_every_fact_is_asked_as_often_as_told_and_once_otherwise(packages, writt
 
 
 def test_outsiders_are_facts_of_documents_that_nothing_is_trained_on(packages, written, environment, tmp_path) -> None:
-    metrics, pairs, _ = curate(written(packages), tmp_path, environment, facts=12, outsiders=10)
+    metrics, pairs, _ = curate(written(packages), tmp_path, environment, facts=12, minimum=6, outsiders=10)
     outsiders = read_table(tmp_path / "outsiders").to_pylist()
     assert metrics["outsiders"] == len(outsiders) == 10
     trained = {parent for row in pairs for parent in row["parents"]}
