@@ -30,16 +30,17 @@ METRIC = Metric(
 
 @pytest.fixture
 def verdict(tmp_path: Path, context) -> Path:
-    evidence, retrieval, serving, verdict = (
-        tmp_path / name for name in ("evidence", "retrieval", "serving", "verdict")
+    evidence, retrieval, redteam, serving, verdict = (
+        tmp_path / name for name in ("evidence", "retrieval", "redteam", "serving", "verdict")
     )
-    for folder in (evidence, retrieval, serving, verdict):
+    for folder in (evidence, retrieval, redteam, serving, verdict):
         folder.mkdir()
     Evidence(0.95, [METRIC], {"candidate": {"exact_match": {"one": 1.0}}}).write(evidence)
     Evidence(0.95, [], {}, {"retrieval": "switched off"}).write(retrieval)
+    Evidence(0.95, [], {}, {"redteam": "switched off"}).write(redteam)
     Serving().write(serving)
     options = Gate(thresholds=[Threshold(metric="exact_match", rule="min", value=0.5)])
-    made = {"benchmark": evidence, "retrieval": retrieval, "serving": serving, "verdict": verdict}
+    made = {"benchmark": evidence, "retrieval": retrieval, "redteam": redteam, "serving": serving, "verdict": verdict}
     decide(**made, options=options, context=context("evaluation/gate"))
     return verdict
 
