@@ -15,7 +15,7 @@ from typer.testing import CliRunner, Result
 from components.common.environment import Environment, load_environment
 from components.common.errors import GateHold, HeadraceError, UsageError
 from components.common.step import IMAGES
-from components.release import services
+from components.release import api
 from pipelines import kubeflow, submit
 from pipelines.cli import app
 from pipelines.compile import compile_pipeline
@@ -302,7 +302,7 @@ def test_logs_come_from_the_pods_that_are_left(
         "1/9 손실 0.5",
         "::error {",
     ]
-    monkeypatch.setattr(services, "_TIMEOUT", (5, SILENCE / 2))
+    monkeypatch.setattr(api, "_TIMEOUT", (5, SILENCE / 2))
     assert said(headrace("logs", run, "--step", "ingest", "--follow"))[1:] == ["read 12"]
     wrong = headrace("logs", run, "--step", "tuna")
     assert "has no step 'tuna'; it has exit-handler-1, ingest, tune" in str(wrong.exception)

@@ -20,6 +20,9 @@ from components.model.launch.job import FAILURE, JOB, OUTCOME, Job, read_failure
 LAST_LINES = 20
 """Lines of output that an error quotes."""
 
+_DIED = "failed (exitcode: "
+"""What torchrun says of the first process that dies, with its exit code; a traceback of torchrun's own follows."""
+
 SHARDED = {
     "ACCELERATE_USE_FSDP": "true",
     "FSDP_VERSION": "2",
@@ -97,8 +100,12 @@ def run_ranks(folder: Path, rendezvous: list[str], settings: Mapping[str, str]) 
 
 
 def _pass_on(processes: subprocess.Popen[str], last: deque[str]) -> None:
+    """Print what the processes print; the last lines until one of them died are kept, not torchrun's own after that."""
+    died = False
     for line in processes.stdout or ():
-        last.append(line.rstrip())
+        if not died:
+            last.append(line.rstrip())
+        died = died or _DIED in line
         print(line, end="", flush=True)
 
 

@@ -72,7 +72,10 @@ def trained_weights(network: Any) -> tuple[int, int]:
 
 
 def gathered(network: Any) -> dict[str, Any] | None:
-    """All weights of a network of which each process holds a part; every process has to ask. None if each has all."""
+    """All weights of a network of which each process holds a part; None if each has all.
+
+    Every process has to ask; the first one gets the weights, the others none of them.
+    """
     if not any(isinstance(weights, DTensor) for weights in network.parameters()):
         return None
     return get_model_state_dict(network, options=StateDictOptions(full_state_dict=True, cpu_offload=True))

@@ -91,10 +91,22 @@ class Renderer:
         for prompt, whole, before, tokens in zip(
             prompts, wholes, self._encode(prompts), self._encode(wholes), strict=True
         ):
-            if tokens[: len(before)] != before or len(tokens) == len(before):
+            if not whole.startswith(prompt) or whole == prompt:
                 raise HeadraceError(_mismatch(prompt, whole))
-            rendered.append(Rendered(tokens, len(before), whole))
+            learnt = tokens if tokens[: len(before)] == before else self._joined(before, prompt, whole)
+            rendered.append(Rendered(learnt, len(before), whole))
         return rendered
+
+    def _joined(self, before: list[int], prompt: str, whole: str) -> list[int]:
+        """The tokens of a question and, apart from them, of its answer, where one token would lie across their border.
+
+        An answer that begins with a line break is such a one: the model is asked with the question's tokens alone, so
+        it learns to go on from those.
+        """
+        [answer] = self._encode([whole[len(prompt) :]])
+        if self._tokenizer.decode([*before, *answer]) != self._tokenizer.decode(self._encode([whole])[0]):
+            raise HeadraceError(_mismatch(prompt, whole))
+        return [*before, *answer]
 
     def _encode(self, texts: Sequence[str]) -> list[list[int]]:
         """Tokenize rendered texts: what a template writes is all there is, nothing is added."""
@@ -153,7 +165,7 @@ def _mismatch(prompt: str, whole: str) -> str:
     )
     where = f"they part after {same} of the question's {len(prompt)} characters"
     if same == len(prompt):
-        where = "their texts agree, but a token lies across the border of question and answer"
+        where = "their texts agree, but not their tokens" if len(whole) > same else "it leaves the answer out"
     return (
         "the chat template renders a question alone otherwise than the same question before its answer "
         f"({where}); a model trained so would be asked something else than it learnt: correct the base model's "

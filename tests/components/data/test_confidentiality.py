@@ -171,7 +171,7 @@ def test_what_a_recipe_admits_but_must_not_show_is_in_no_report_and_no_log(tmp_p
             options[step],
             environment,
         )
-    made = {"pairs": work / "pairs", "questions": work / "questions"}
+    made = {name: work / name for name in ("pairs", "questions", "outsiders")}
     run_single("data/curate", {"dataset": work / "dataset"}, made, options["curate"], environment)
     assert holds(work / "pairs", secret)
     pages = sorted(work.glob("*.html"))

@@ -27,7 +27,7 @@ def run(base: Path, saved: Path, options: Sharding, context: Context) -> Outcome
     mesh = init_device_mesh("cpu", (torch.distributed.get_world_size(),))
     fully_shard(network, mesh=mesh)
     whole = gathered(network)
-    assert whole, "each process holds a part"
+    assert whole is not None, "each process holds a part"
     if torch.distributed.get_rank() == 0:
         save(network, "Tiny", saved, whole)
     return Outcome(1, 1, Report("Saved"))

@@ -97,7 +97,8 @@ def test_the_prompt_is_in_tokens_what_the_model_is_asked_and_the_rest_is_the_ans
     [rendered] = Renderer(tokenizer).render([messages])
     asked = tokenizer.apply_chat_template(messages[:-1], add_generation_prompt=True, return_dict=False)
     assert rendered.tokens[: rendered.answer] == asked
-    assert rendered.tokens == tokenizer.apply_chat_template(messages, return_dict=False)
+    assert rendered.text == tokenizer.apply_chat_template(messages, tokenize=False)
+    assert tokenizer.decode(rendered.tokens) == rendered.text
     assert tokenizer.decode(rendered.tokens[rendered.answer :]) == f"{said[-1]}<|im_end|>\n"
 
 
@@ -105,7 +106,7 @@ def test_the_prompt_is_in_tokens_what_the_model_is_asked_and_the_rest_is_the_ans
     ("template", "problem"),
     [
         ("{% for m in messages %}{{ loop.length }}{{ m.content }}{% endfor %}", "they part after 0"),
-        ("{% for m in messages %}{{ m.content }}{% endfor %}", "a token lies across the border"),
+        ("{{ messages[0].content }}", "it leaves the answer out"),
         ("{{ raise_exception('no such roles') }}", r"refuses a dialogue of the roles user.*no such roles"),
         ("", "has no chat template"),
     ],
@@ -117,6 +118,19 @@ def test_a_template_that_asks_otherwise_than_it_teaches_is_refused(base: Path, t
     tokenizer.chat_template = template
     with pytest.raises(HeadraceError, match=problem):
         Renderer(tokenizer).render([turns("How m", "uch?")])
+
+
+def test_a_token_across_the_border_of_question_and_answer_is_parted(base: Path) -> None:
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(base)
+    tokenizer.chat_template = "{% for m in messages %}{{ m.content }}{% endfor %}"
+    [rendered] = Renderer(tokenizer).render([turns("How m", "uch?")])
+    assert tokenizer("How much?")["input_ids"] != rendered.tokens
+    assert (tokenizer.decode(rendered.tokens[: rendered.answer]), tokenizer.decode(rendered.tokens)) == (
+        "How m",
+        "How much?",
+    )
 
 
 def test_calls_keep_their_meaning_in_a_template_that_knows_tools(hermes: Any) -> None:

@@ -370,11 +370,11 @@ def test_a_service_that_is_going_is_waited_for_and_not_changed(
     old = services.change("chat", lambda seen: finalized)
     where = (*KSERVE, namespace, "inferenceservices", "chat")
     objects.delete_namespaced_custom_object(*where)
-    monkeypatch.setattr(module, "_PATIENCE", 0.2)
+    monkeypatch.setattr(module, "PATIENCE", 0.2)
     with pytest.raises(HeadraceError) as error:
         services.change("chat", with_canary)
     said(error, "InferenceService chat has been going since", "inferenceservice.finalizers", "publish again when")
-    monkeypatch.setattr(module, "_PATIENCE", 30.0)
+    monkeypatch.setattr(module, "PATIENCE", 30.0)
     release = {"metadata": {"finalizers": None}}
     threading.Timer(1, lambda: objects.patch_namespaced_custom_object(*where, release)).start()
     new = services.change("chat", wanted(namespace))
