@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from components.common.documents import read_table
 from components.common.errors import UsageError
@@ -15,6 +15,8 @@ from components.data.decontaminate.items import field_of, read_rows
 from components.data.excerpt import may_quote
 from components.data.reasons import Reason
 from components.evaluation.benchmark.options import Task
+
+Found = TypeVar("Found")
 
 _HANGUL = re.compile("[가-힣]")
 _YES = frozenset({"true", "yes", "1", "refuse", "예", "네"})
@@ -92,7 +94,7 @@ def read_questions(path: Path, limit: int = 0) -> Asked:
         for row in table.to_pylist()
         if [message["role"] for message in row["messages"]] == ["user", "assistant"]
     ]
-    kept = _spread(found, limit)
+    kept = evenly(found, limit)
     return Asked(kept, table.num_rows, _counted(table.num_rows - len(found), len(found) - len(kept)))
 
 
@@ -113,8 +115,15 @@ def read_items(task: Task) -> Asked:
     found = [
         replace(one, id=f"{one.id}#{digest}" if one.id else digest) for one, digest in zip(found, digests, strict=True)
     ]
-    kept = _spread(found, task.limit)
+    kept = evenly(found, task.limit)
     return Asked(kept, len(found), _counted(0, len(found) - len(kept)), digest)
+
+
+def evenly(found: Sequence[Found], limit: int) -> Sequence[Found]:
+    """At most so many of what was found, evenly spaced; 0 takes all."""
+    if not limit or len(found) <= limit:
+        return found
+    return [found[number * len(found) // limit] for number in range(limit)]
 
 
 def listed(document: Mapping[str, Any], name: str) -> list[str]:
@@ -185,12 +194,6 @@ def _text(value: Any) -> str:
 
 def _plain(value: Any) -> str | list[str]:
     return value if isinstance(value, list) and all(isinstance(one, str) for one in value) else _text(value)
-
-
-def _spread(found: Sequence[Question], limit: int) -> Sequence[Question]:
-    if not limit or len(found) <= limit:
-        return found
-    return [found[number * len(found) // limit] for number in range(limit)]
 
 
 def _counted(not_one_turn: int, beyond: int) -> dict[str, int]:

@@ -13,7 +13,7 @@ from lm_eval.tasks import TaskManager
 
 from components.common.errors import HeadraceError, UsageError
 from components.evaluation.benchmark.asking import Answer, evaluate
-from components.evaluation.benchmark.items import Asked, Question, content_ids
+from components.evaluation.benchmark.items import Asked, Question, content_ids, evenly
 from components.evaluation.benchmark.models import Model
 from components.evaluation.benchmark.options import Task
 
@@ -84,7 +84,7 @@ def ask_other(model: Model, task: Task) -> list[Other]:
             )
         if getattr(one, "UNSAFE_CODE", False) or getattr(one.config, "unsafe_code", False):
             raise UsageError(f"{where}: {name} runs programs unconfined; use a task of kind code, which has a sandbox")
-    chosen = {name: _spread(len(one.eval_docs), task.limit) for name, one in loaded["tasks"].items()}
+    chosen = {name: evenly(range(len(one.eval_docs)), task.limit) for name, one in loaded["tasks"].items()}
     with redirect_stderr(io.StringIO()):
         samples = evaluate(model, loaded, task, chosen)
     return [_measured(name, loaded["tasks"][name], rows) for name, rows in samples.items()]
@@ -142,7 +142,3 @@ def _said(row: dict[str, Any]) -> str:
         (responses[0][0], arguments[1]) for responses, arguments in zip(row["resps"], row["arguments"], strict=True)
     ]
     return str(max(choices)[1]).strip() if len(choices) > 1 else ""
-
-
-def _spread(count: int, limit: int) -> list[int]:
-    return [number * count // limit for number in range(limit)] if limit and count > limit else list(range(count))

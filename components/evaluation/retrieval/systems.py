@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
+from components.evaluation.benchmark.items import evenly
 from components.evaluation.benchmark.metrics.answers import exact_match, token_f1
 from components.evaluation.evidence import BASE, CANDIDATE
 from components.evaluation.retrieval.answering import Answerer, Reply
@@ -106,7 +107,7 @@ def ask(
             replies[arm][given][item.id] = reply
         sent = [
             prompt_for(item, contexts[item.id].of(given), options.prompts)
-            for item in _few(items, options.timed)
+            for item in evenly(items, options.timed)
             for given in (Given.NOTHING, Given.FOUND)
         ]
         paces[arm] = measure_pace([answerer.time(prompt) for prompt in sent])
@@ -119,9 +120,3 @@ def prompt_for(item: Item, chunks: Sequence[str], prompts: Mapping[str, str]) ->
         return item.question
     places = {"context": "\n\n".join(chunks), "question": item.question}
     return _PLACE.sub(lambda place: places[place[1]], prompts.get(item.language, prompts["en"]))
-
-
-def _few(items: Sequence[Item], number: int) -> list[Item]:
-    """So many of the questions, evenly spaced."""
-    count = min(number, len(items))
-    return [items[at * len(items) // count] for at in range(count)]
