@@ -80,6 +80,20 @@ class Api:
             time.sleep(pause)
             pause = min(2.0, pause * 2)
 
+    def find(self, method: Callable[..., Any], *where: str) -> Any:
+        """Read an object by where it is, its name last; None if there is none.
+
+        Raises:
+            Refused: The API says no, or knows no such objects at all.
+            Unanswered: It stays away.
+        """
+        try:
+            return self.read(method, *where)
+        except Refused as error:
+            if error.status == 404 and f'"{where[-1]}"' in str(error):
+                return None
+            raise
+
     def call(self, method: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
         """Call a method once.
 

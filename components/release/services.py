@@ -42,12 +42,7 @@ class InferenceServices:
 
     def get(self, name: str) -> Manifest | None:
         """Return a service as it is now, None if there is none."""
-        try:
-            return self.api.read(self._objects.get_namespaced_custom_object, *self._where, name)
-        except Refused as error:
-            if error.status == 404 and f'"{name}"' in str(error):
-                return None
-            raise
+        return self.api.find(self._objects.get_namespaced_custom_object, *self._where, name)
 
     def names(self) -> list[str]:
         """Return the names of the namespace's services, sorted."""

@@ -21,7 +21,7 @@ from components.model.launch.follow import Follower
 from components.model.launch.job import FAILURE, OUTCOME, Job, read_failure, read_outcome
 from components.model.launch.processes import when_told_to_stop
 from components.model.launch.trainjob import DIGEST, GROUP, PLURAL, VERSION, render
-from components.release.api import Api, Manifest, Refused, Unanswered, check_accepted
+from components.release.api import Api, Manifest, Unanswered, check_accepted
 
 _ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 _STEP_CONTAINER = "main"
@@ -121,12 +121,7 @@ class Trainer:
 
     def get(self, name: str) -> Manifest | None:
         """Return a TrainJob as it is now, None if there is none."""
-        try:
-            return self.api.read(self._objects.get_namespaced_custom_object, *self._where, name)
-        except Refused as error:
-            if error.status == 404 and f'"{name}"' in str(error):
-                return None
-            raise
+        return self.api.find(self._objects.get_namespaced_custom_object, *self._where, name)
 
     def delete(self, name: str) -> None:
         """Delete a TrainJob with its pods, and wait until it is gone."""
