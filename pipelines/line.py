@@ -17,12 +17,12 @@ from components.common.documents import read_table
 from components.common.environment import Environment
 from components.common.errors import GateHold, HeadraceError
 from components.common.ledger import DamagedArtifact, check_input
+from components.common.observed import observe
 from components.common.recipes import Recipe
 from components.common.report import Report
 from components.common.sealed_store import store_of
 from components.common.vault import DamagedFile, Vault, files_of, is_sealed
 from components.common.wrapping import open_vault
-from components.data.decontaminate.items import state_of
 from components.data.ingest.read import fingerprint
 from components.evaluation.gate.decide import VERDICT
 from components.release.rollout import Rollout, connect
@@ -159,16 +159,10 @@ def _pipelines(recipe: Recipe, environment: Environment) -> list[str]:
 
 
 def _observed(recipe: Recipe) -> Recipe:
-    """Note what sources and evaluation sets look like now, so that a cached step notices when they change."""
-    data = recipe.data
-    seen = {
-        "ingest": data.ingest.model_copy(update={"observed": fingerprint(data.ingest.sources)}),
-        "decontaminate": data.decontaminate.model_copy(update={"observed": state_of(data.decontaminate.sets)}),
-    }
-    benchmark = recipe.evaluation.benchmark
-    asked = benchmark.model_copy(update={"observed": state_of(task for task in benchmark.tasks if task.location)})
-    evaluation = recipe.evaluation.model_copy(update={"benchmark": asked})
-    return recipe.model_copy(update={"data": data.model_copy(update=seen), "evaluation": evaluation})
+    """Note what sources and files beside the recipe look like now, so that a cached step notices when they change."""
+    seen = observe(recipe)
+    ingest = seen.data.ingest.model_copy(update={"observed": fingerprint(recipe.data.ingest.sources)})
+    return seen.model_copy(update={"data": seen.data.model_copy(update={"ingest": ingest})})
 
 
 def _step(run: PipelineRun, name: str) -> StepRun:

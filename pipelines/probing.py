@@ -8,6 +8,7 @@ from typing import Any
 
 from components.common.environment import Environment
 from components.common.errors import UsageError
+from components.common.observed import observe
 from components.common.recipes import Recipe
 from components.common.sealed_store import store_of
 from components.common.store import Store
@@ -59,7 +60,7 @@ def run_probe(recipe: Recipe, present: str, proposed: str, environment: Environm
     root = store.uri.removeprefix("file://")  # KFP's local importer takes paths
     arguments = {
         **{name: f"{root}/{version}" for name, version in versions.items()},
-        "recipe": recipe.parameter(),
+        "recipe": observe(recipe).parameter(),
         "environment": environment.parameter(),
     }
     with only_run(home), when_stopped(), run_folder(home, store.vault) as folder:

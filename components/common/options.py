@@ -18,6 +18,13 @@ class Options(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+class Files:
+    """Marks an option whose text names files: `Annotated[str, Files()]`.
+
+    A path of a file or folder, `file://`, `gs://`, `package:NAME` or a URL; empty names none.
+    """
+
+
 def read_yaml(path: Path) -> Any:
     """Read a YAML file.
 

@@ -2,12 +2,12 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Protocol
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -18,8 +18,6 @@ from components.common.store import open_store
 from components.data.decontaminate.options import EvaluationSet
 
 SUFFIXES = (".jsonl", ".ndjson", ".parquet")
-DESCRIBED = (".yaml", ".yml", ".py")
-"""Files of a folder that describes tasks to lm-eval."""
 OWN = "held-out"
 """What the line's own held-out questions are called."""
 
@@ -77,33 +75,6 @@ def own_questions(folder: Path) -> Questions:
     return Questions(OWN, hashlib.sha256("".join(map(file_digest, files)).encode()).hexdigest(), items)
 
 
-class Located(Protocol):
-    """What has a name, and files somewhere."""
-
-    @property
-    def name(self) -> str:
-        """What messages call it."""
-
-    @property
-    def location(self) -> str:
-        """Its file or folder, near or in a bucket."""
-
-
-def state_of(sets: Iterable[Located]) -> str:
-    """Digest the state of evaluation sets, so that a cached step notices a change; '' when there are none.
-
-    Raises:
-        UsageError: A set is not there.
-    """
-    digest = hashlib.sha256()
-    none = True
-    for wanted in sets:
-        none = False
-        with _files(wanted.location, wanted.name, (*SUFFIXES, *DESCRIBED)) as files:
-            digest.update("".join([wanted.name, *map(file_digest, files)]).encode())
-    return "" if none else digest.hexdigest()
-
-
 def read_rows(location: str, where: str) -> tuple[list[tuple[str, Mapping[str, Any]]], str]:
     """Read the records of a set with all of their fields.
 
@@ -127,7 +98,7 @@ def read_rows(location: str, where: str) -> tuple[list[tuple[str, Mapping[str, A
 
 
 @contextmanager
-def _files(location: str, where: str, suffixes: Sequence[str] = SUFFIXES) -> Iterator[list[Path]]:
+def _files(location: str, where: str) -> Iterator[list[Path]]:
     """Bring the files of a set here."""
     if location.startswith("gs://"):
         with TemporaryDirectory() as folder:
@@ -135,9 +106,9 @@ def _files(location: str, where: str, suffixes: Sequence[str] = SUFFIXES) -> Ite
         return
     path = Path(location.removeprefix("file://")).expanduser()
     if path.is_dir():
-        files = sorted(file for file in path.iterdir() if file.suffix in suffixes)
+        files = sorted(file for file in path.iterdir() if file.suffix in SUFFIXES)
         if not files:
-            raise UsageError(f"{where}: {path} holds no {', '.join(suffixes)}; name the folder that has the questions")
+            raise UsageError(f"{where}: {path} holds no {', '.join(SUFFIXES)}; name the folder that has the questions")
         yield files
         return
     if path.suffix not in SUFFIXES:

@@ -1,10 +1,10 @@
 """Options of data/decontaminate."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
-from components.common.options import Options
+from components.common.options import Files, Options
 
 DECONTAMINATION = "decontamination.json"
 """What was done, beside the documents: data/mix hands it on to the dataset's card."""
@@ -14,7 +14,7 @@ class EvaluationSet(Options):
     """Questions that a model will be judged by, and where their words stand."""
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,40}$", description="What reports and the card call it.")
-    location: str = Field(
+    location: Annotated[str, Files()] = Field(
         min_length=1,
         description="JSON Lines or Parquet: a file, or a folder of them, as a path, `file://` or `gs://`. The "
         "documents of another run (its held-out questions) are such a folder.",
@@ -55,7 +55,7 @@ class Decontaminate(Options):
         "with its answer is never one.",
     )
     observed: str = Field(
-        "", description="Fingerprint of the sets when the run was submitted, so that a cached step notices a change."
+        "", description="State of the sets when `headrace run` began, so that a cached step notices a change."
     )
 
     @field_validator("sets")

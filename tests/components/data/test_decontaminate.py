@@ -14,7 +14,7 @@ from components.common.errors import UsageError
 from components.common.step import Context
 from components.data.compiled import content
 from components.data.decontaminate.clean import cut, run, run_pairs
-from components.data.decontaminate.items import Item, Questions, state_of
+from components.data.decontaminate.items import Item, Questions
 from components.data.decontaminate.kernel import windows
 from components.data.decontaminate.options import Decontaminate, EvaluationSet
 from components.data.decontaminate.patterns import Patterns
@@ -239,9 +239,6 @@ def test_sets_are_read_from_folders_and_parquet_with_nested_fields(cleaned, tmp_
     wanted = EvaluationSet(name="nested", location=f"file://{folder}", question="task.text", answer="answers.text")
     outcome, _ = cleaned([(around(f"{SHORT} Aare"), {"kind": "code"})], sets=[wanted])
     assert outcome.dropped == {"pair": 1}
-    before = state_of([wanted])
-    pq.write_table(pa.Table.from_pylist(nested * 2), folder / "a.parquet")
-    assert before != state_of([wanted]) and not state_of([])
 
 
 def test_the_card_of_the_dataset_says_what_was_looked_for(document, written, tmp_path, environment, sets):
