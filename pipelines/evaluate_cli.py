@@ -1,7 +1,7 @@
 """`headrace evaluate`: the benchmark on its own, of a model directory or a served model."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -43,7 +43,10 @@ def evaluate(
     questions: Annotated[
         Path | None, typer.Option(help="Folder of held-out questions, as model/curate writes them.")
     ] = None,
-    revision: Annotated[str, typer.Option(help="Revision that must answer; pins the gateway's choice.")] = "",
+    revision: Annotated[
+        str, typer.Option(help="Revision of --model that must answer; pins the gateway's choice.")
+    ] = "",
+    against_revision: Annotated[str, typer.Option(help="The same of --against.")] = "",
     out: Annotated[Path, typer.Option(help="Folder to make for evidence and report.html.")] = Path("evaluation"),
     recipe: Annotated[str, typer.Option(help="A recipe file, or the name of one in pipelines/recipes.")] = "evaluation",
     environment: Annotated[
@@ -67,6 +70,13 @@ def evaluate(
       headrace evaluate --model http://127.0.0.1:8080/openai/v1 \\
         --revision REVISION --tasks qa --tasks gsm8k
 
+    The canary against the stable revision behind the same gateway:
+
+      headrace evaluate --model URL --revision CANARY \\
+        --against URL --against-revision STABLE
+
+    A model that judges is asked as the recipe says, whatever is pinned.
+
     The key of an API that wants one is read from OPENAI_API_KEY.
     """
     from components.common.recipes import load_recipe
@@ -78,13 +88,20 @@ def evaluate(
     if out.exists() and any(out.iterdir()):
         raise UsageError(f"--out {out}: exists already; remove it or choose another folder")
     chosen = load_recipe(recipe, overrides or []).evaluation.benchmark
-    options = _narrowed(chosen, tasks or [], include, revision)
+    options = _narrowed(chosen, tasks or [], include)
     place = load_environment(environment, home)
     from components.evaluation.benchmark.compare import measure
     from components.evaluation.benchmark.items import read_questions
+    from components.evaluation.benchmark.served import is_url
 
     asked = read_questions(questions, options.limit) if questions else None
     arms = {**({BASE: against} if against else {}), CANDIDATE: model}
+    revisions = {BASE: against_revision, CANDIDATE: revision}
+    for pin, arm in (("--revision", CANDIDATE), ("--against-revision", BASE)):
+        if revisions[arm] and not is_url(arms.get(arm, "")):
+            raise UsageError(
+                f"{pin} {revisions[arm]}: only a served model has revisions; give its URL, or leave it out"
+            )
     out.mkdir(parents=True, exist_ok=True)
     bars = Progress(TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn(), console=Console(stderr=True))
     try:
@@ -95,7 +112,7 @@ def evaluate(
                 def progress(self, done: float, total: float, note: str = "") -> None:
                     bars.update(bar, completed=done, total=total, description=note)
 
-            outcome = measure(arms, asked, out, options, Shown("evaluation/benchmark", place))
+            outcome = measure(arms, asked, out, options, Shown("evaluation/benchmark", place), revisions)
     except KeyboardInterrupt as error:
         raise Interrupted("interrupted; nothing was measured to its end, run it again") from error
     finally:
@@ -106,17 +123,14 @@ def evaluate(
     console.print(f"[bold]report[/] {escape(str(out / 'report.html'))}", soft_wrap=True)
 
 
-def _narrowed(chosen: "Benchmark", names: list[str], include: Path | None, revision: str) -> "Benchmark":
+def _narrowed(chosen: "Benchmark", names: list[str], include: Path | None) -> "Benchmark":
     """The recipe's options with the tasks that were named on the command line."""
     from components.evaluation.benchmark.options import Task
 
     known = {task.name: task for task in chosen.tasks}
     location = str(include.resolve()) if include else ""
     picked = [known.get(name) or Task(name=name, kind="lm_eval", location=location) for name in names]
-    update: dict[str, Any] = {"tasks": picked} if picked else {}
-    if revision:
-        update["served"] = chosen.served.model_copy(update={"revision": revision})
-    return chosen.model_copy(update=update)
+    return chosen.model_copy(update={"tasks": picked}) if picked else chosen
 
 
 def _print(found: "Evidence", compared: bool) -> None:

@@ -74,7 +74,11 @@ class Assessment:
 
 
 def assess(
-    arms: Arms, questions: Asked | None, options: Benchmark, progress: Callable[[float, float, str], None]
+    arms: Arms,
+    questions: Asked | None,
+    options: Benchmark,
+    progress: Callable[[float, float, str], None],
+    revisions: Mapping[str, str],
 ) -> Assessment:
     """Ask every model everything.
 
@@ -83,6 +87,7 @@ def assess(
         questions: Held-out questions; None where there are none.
         options: The tasks, and how to ask and score.
         progress: Called with how much is done, of how much, and what is being done.
+        revisions: By arm, of those served models that are pinned otherwise than the options say.
 
     Raises:
         UsageError: A task or its data is not there, or a model cannot be asked for it.
@@ -103,7 +108,7 @@ def assess(
     replies, truncated = {}, {}
     parts, done = len(arms) * (len(own) + len(others)), 0
     for arm, where in arms.items():
-        model = open_model(where, options)
+        model = open_model(where, options, revisions.get(arm, ""))
 
         what = "the base model" if arm == BASE else f"the {arm}"
         for (task, asked), assessed in zip(own, found, strict=False):

@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 
 from components.common.errors import HeadraceError
@@ -37,7 +38,14 @@ def run(base: Path, candidate: Path, questions: Path, evidence: Path, options: B
     return measure({BASE: base, CANDIDATE: candidate}, asked, evidence, options, context)
 
 
-def measure(arms: Arms, questions: Asked | None, evidence: Path, options: Benchmark, context: Context) -> Outcome:
+def measure(
+    arms: Arms,
+    questions: Asked | None,
+    evidence: Path,
+    options: Benchmark,
+    context: Context,
+    revisions: Mapping[str, str] = {},
+) -> Outcome:
     """Ask one or two models everything and write the evidence.
 
     Args:
@@ -46,10 +54,11 @@ def measure(arms: Arms, questions: Asked | None, evidence: Path, options: Benchm
         evidence: Folder for what was measured.
         options: How to ask and to compare.
         context: The run.
+        revisions: By arm, of those served models that are pinned otherwise than the options say.
     """
     served = any(is_url(where) for where in arms.values())
     price_per_second(options.prices, served)  # what is missing is said before anything is asked
-    assessment = assess(arms, questions, options, context.progress)
+    assessment = assess(arms, questions, options, context.progress, revisions)
     found = compare(assessment, options, served)
     found.write(evidence)
     rows = [row for assessed in assessment.tasks for row in assessed.rows()]

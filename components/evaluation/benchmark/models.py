@@ -39,19 +39,21 @@ class Model(Protocol):
         """Write a conversation as the model is given it."""
 
 
-def open_model(where: str | Path, options: Benchmark) -> Model:
+def open_model(where: str | Path, options: Benchmark, revision: str = "") -> Model:
     """Open a model directory or a served model.
 
     Args:
         where: A directory, or the base URL of an OpenAI-compatible API.
         options: How to ask.
+        revision: Which of a served model must answer; empty: the one that the options name.
 
     Raises:
         UsageError: It is neither.
         HeadraceError: The server cannot be reached, or has not the model or revision.
     """
     if is_url(where):
-        return ServedModel(str(where), options.served, options.seed)
+        served = options.served.model_copy(update={"revision": revision or options.served.revision})
+        return ServedModel(str(where), served, options.seed)
     path = Path(where)
     if not (path / "config.json").is_file():
         raise UsageError(f"{where} is no model: give a directory with config.json, or the base URL of an OpenAI API")

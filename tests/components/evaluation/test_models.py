@@ -220,3 +220,21 @@ def test_the_command_evaluates_a_served_model_alone(tmp_path: Path, own_tasks: P
     assert found["said.exact_match"]["value"] == 1
     assert "base_value" not in found["said.exact_match"]
     assert json.loads((tmp_path / "out" / "scores.json").read_text()).keys() == {"candidate"}
+
+
+def test_each_model_has_a_revision_of_its_own_and_the_judge_has_the_recipes(tmp_path: Path, environment_at) -> None:
+    from pipelines.cli import app
+
+    arguments = ["evaluate", "--tasks", "evidence", "--home", str(tmp_path / "home"), "--out", str(tmp_path / "out")]
+    with serving() as server, serving() as judge:
+        judging = f"evaluation.benchmark.judging={{judge: model, model: {judge.url}}}"
+        pinned = ["--model", server.url, "--revision", "r2", "--against", server.url, "--against-revision", "r1"]
+        result = CliRunner().invoke(app, [*arguments, *pinned, judging], catch_exceptions=False)
+        assert result.exit_code == 0, result.output
+        met = [headers.get("x-headrace-revision") for headers, _ in server.received]
+        assert met == sorted(met) and set(met) == {"r1", "r2"}
+        assert {headers.get("x-headrace-revision") for headers, _ in judge.received} == {None}
+        elsewhere = [*arguments[:-1], str(tmp_path / "none"), "--model", server.url, "--against-revision", "r1"]
+        with pytest.raises(UsageError, match="--against-revision r1: only a served model has revisions"):
+            CliRunner().invoke(app, elsewhere, catch_exceptions=False)
+    assert not (tmp_path / "none").exists()
