@@ -10,7 +10,6 @@ from components.common.code import code_digest, commit
 from components.common.environment import Environment
 from components.common.errors import HeadraceError, UsageError
 from components.common.ledger import canonical, entry_of, sha256
-from components.common.step import Context
 from components.model.tracking import find_run, note_version, read_file, track
 from pipelines.single import run_single
 
@@ -18,9 +17,9 @@ SETTINGS = {"epochs": 2, "learning_rate": 1e-3, "trackers": ["mlflow"]}
 RECIPE = {"model": {"tune": SETTINGS}}
 
 
-@pytest.fixture
-def place(context: Callable[[str], Context]) -> Environment:
-    return context("model/tune").environment
+@pytest.fixture(scope="module")
+def place(environment_at: Callable[[Path], Environment], tmp_path_factory: pytest.TempPathFactory) -> Environment:
+    return environment_at(tmp_path_factory.mktemp("home"))
 
 
 def train(place: Environment, name: str, tags: dict[str, str] | None = None, **options) -> None:
