@@ -24,6 +24,9 @@ Kind = Literal[
     "lm_eval",
 ]
 
+_OF_LM_EVAL = {"name", "kind", "location", "system", "chat_template", "limit", "quote"}
+"""Fields of a task that lm-eval's tasks heed; the others are theirs to say, in their YAML."""
+
 
 class Task(Options):
     """Something to ask, where its items stand, and how answers are judged."""
@@ -75,6 +78,12 @@ class Task(Options):
             raise ValueError(f"{self.name}: {self.samples} greedy samples would all be the same; set temperature")
         if max(self.passes) > self.samples or min(self.passes) < 1:
             raise ValueError(f"{self.name}: pass@{max(self.passes)} takes at least as many samples")
+        if self.kind == "lm_eval":
+            others = {name: field for name, field in type(self).model_fields.items() if name not in _OF_LM_EVAL}
+            if idle := [field.alias or name for name, field in others.items() if getattr(self, name) != field.default]:
+                raise ValueError(
+                    f"{self.name}: a task of lm-eval says in its own YAML what {', '.join(idle)} would; leave it out"
+                )
         return self
 
 

@@ -87,10 +87,10 @@ def ask_other(model: Model, task: Task) -> list[Other]:
     chosen = {name: evenly(range(len(one.eval_docs)), task.limit) for name, one in loaded["tasks"].items()}
     with redirect_stderr(io.StringIO()):
         samples = evaluate(model, loaded, task, chosen)
-    return [_measured(name, loaded["tasks"][name], rows) for name, rows in samples.items()]
+    return [_measured(name, loaded["tasks"][name], rows, task.quote) for name, rows in samples.items()]
 
 
-def _measured(name: str, task: Any, rows: Sequence[dict[str, Any]]) -> Other:
+def _measured(name: str, task: Any, rows: Sequence[dict[str, Any]], quote: bool) -> Other:
     directions = task.higher_is_better()
     scores: defaultdict[int, dict[str, float]] = defaultdict(dict)
     better: dict[str, bool] = {}
@@ -108,7 +108,8 @@ def _measured(name: str, task: Any, rows: Sequence[dict[str, Any]]) -> Other:
             else:
                 left_out.add(named)
         texts.setdefault(number, _said(row))
-        questions.setdefault(number, Question("", "und", str(task.doc_to_text(row["doc"])), str(row["target"])))
+        asked = Question("", "und", str(task.doc_to_text(row["doc"])), str(row["target"]), quotable=quote)
+        questions.setdefault(number, asked)
         choices.setdefault(number, _choices(task, row))
     numbers = sorted(questions)
     ids = content_ids([questions[number].question, questions[number].answer, *choices[number]] for number in numbers)

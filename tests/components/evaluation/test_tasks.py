@@ -194,6 +194,10 @@ def test_lists_are_read_as_lists_or_as_json() -> None:
         ({"kind": "code", "location": "x", "samples": 5}, "set temperature"),
         ({"kind": "code", "location": "x", "passes": [10]}, "takes at least as many samples"),
         ({"kind": "lm_eval", "name": "held_out"}, "choose another name"),
+        (
+            {"kind": "lm_eval", "name": "gsm8k", "prompt": "{{q}}", "schema": "s", "temperature": 0.5},
+            "gsm8k: .*its own YAML what schema, prompt, temperature would",
+        ),
     ],
 )
 def test_a_task_that_cannot_be_asked_is_refused(fields: dict, problem: str) -> None:
