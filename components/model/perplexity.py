@@ -9,7 +9,7 @@ import transformers
 from torch.nn.functional import cross_entropy
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
 
-from components.model.tune.method import PRECISIONS
+from components.model.precision import PRECISIONS
 
 Messages = Sequence[Mapping[str, str]]
 

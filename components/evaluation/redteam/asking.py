@@ -10,10 +10,9 @@ import transformers
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from components.evaluation.redteam.options import Redteam
+from components.model.precision import PRECISIONS
 
 Dialogue = Sequence[Mapping[str, str]]
-
-_PRECISIONS = {"bf16": torch.bfloat16, "fp32": torch.float32}
 
 
 class Respondent:
@@ -31,7 +30,7 @@ class Respondent:
         if self._tokenizer.pad_token_id is None:
             self._tokenizer.pad_token = self._tokenizer.eos_token
         device = "cuda" if torch.cuda.is_available() else "cpu"
-        loaded: Any = AutoModelForCausalLM.from_pretrained(model, dtype=_PRECISIONS[options.precision])
+        loaded: Any = AutoModelForCausalLM.from_pretrained(model, dtype=PRECISIONS[options.precision])
         self._network = loaded.to(device).eval()
         self._options = options
 

@@ -10,7 +10,7 @@ import torch
 import transformers
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from components.evaluation.retrieval.embedding import PRECISIONS
+from components.model.precision import PRECISIONS
 
 
 @dataclass(frozen=True)

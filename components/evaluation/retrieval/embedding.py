@@ -18,9 +18,8 @@ from transformers import AutoModel, AutoTokenizer
 from components.common.errors import UsageError
 from components.common.ledger import artifact_files, canonical, sha256
 from components.evaluation.retrieval.ranking import STEPS, Embedded
+from components.model.precision import PRECISIONS
 from components.model.versions import read_json
-
-PRECISIONS = {"bf16": torch.bfloat16, "fp32": torch.float32}
 
 _POOLING = "1_Pooling/config.json"
 _LENGTH = "sentence_bert_config.json"

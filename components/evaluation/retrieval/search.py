@@ -7,9 +7,10 @@ import numpy as np
 import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from components.evaluation.retrieval.embedding import PRECISIONS, Embedder, locate
+from components.evaluation.retrieval.embedding import Embedder, locate
 from components.evaluation.retrieval.options import Retrieval, Retriever
 from components.evaluation.retrieval.ranking import Embedded, Words, best, diversify, fuse, late_interaction
+from components.model.precision import PRECISIONS
 
 RETRIEVERS: tuple[Retriever, ...] = ("dense", "sparse", "hybrid", "mmr", "reranked")
 

@@ -23,7 +23,7 @@ from components.model.align.options import Align
 from components.model.align.preferences import Messages, Preference, questions
 from components.model.align.rewards import REWARDS, Asked, gated, violated
 from components.model.context.stretch import configuration
-from components.model.tune.method import PRECISIONS
+from components.model.precision import PRECISIONS, attention
 
 ADAPTED = "adapter_config.json"
 """What a directory holds when it is an adapter rather than whole weights."""
@@ -43,12 +43,10 @@ def load_tuned(base: Path, tuned: Path, precision: str, learns: bool = True) -> 
         precision: Precision of weights that do not learn.
         learns: Whether it will be trained.
     """
-    # Short sequences: plain attention trains a tenth faster on CPU than the fused one.
-    attention = "sdpa" if torch.cuda.is_available() else "eager"
     if not (tuned / ADAPTED).is_file():
-        return AutoModelForCausalLM.from_pretrained(tuned, dtype=torch.float32, attn_implementation=attention)
+        return AutoModelForCausalLM.from_pretrained(tuned, dtype=torch.float32, attn_implementation=attention())
     network = AutoModelForCausalLM.from_pretrained(
-        base, config=configuration(base, tuned), dtype=PRECISIONS[precision], attn_implementation=attention
+        base, config=configuration(base, tuned), dtype=PRECISIONS[precision], attn_implementation=attention()
     )
     return PeftModel.from_pretrained(network, str(tuned), is_trainable=learns)
 

@@ -17,7 +17,8 @@ from components.model.context.stretch import configuration
 from components.model.gguf import write_gguf
 from components.model.merge.cost import measure, serving_files
 from components.model.merge.options import Merge
-from components.model.tune.method import PRECISIONS, quantization_of
+from components.model.precision import PRECISIONS
+from components.model.tune.method import quantization_of
 from components.model.tune.options import Method
 from components.model.versions import ADAPTER, BASE, QUANTIZATION, TRAINING, read_json
 
