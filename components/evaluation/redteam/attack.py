@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from components.common.documents import count_documents
 from components.common.report import Report
 from components.common.step import Context, Outcome
 from components.evaluation.evidence import BASE, CANDIDATE, SAMPLES, Evidence, Metric, weigh
-from components.evaluation.redteam.asking import Respondent
 from components.evaluation.redteam.canaries import ANSWERS, CANARY, UNCHANGED, as_expected, remembered
 from components.evaluation.redteam.memory import familiarity, min_k, weigh_membership
 from components.evaluation.redteam.options import Redteam
@@ -27,6 +27,7 @@ from components.evaluation.redteam.probes import (
     read_memory,
     request_probes,
 )
+from components.model.answering import Answerer
 
 NAME = "redteam"
 _ARMS = (BASE, CANDIDATE)
@@ -70,6 +71,7 @@ def run(
         Evidence(options.confidence, [], off={NAME: "evaluation.redteam.mode is off"}).write(evidence)
         (evidence / SAMPLES).write_text("", "utf-8")
         return Outcome(0, 0, Report("Red team", "Switched off by evaluation.redteam.mode: nothing was attacked."))
+    torch.set_num_threads(options.threads or torch.get_num_threads())
     attacks, long = attack_probes(options)
     memory = read_memory(pairs, outsiders, options)
     probes = [*attacks, *request_probes(options), *memory_probes(memory), *canary_probes(options.canaries)]
@@ -157,12 +159,13 @@ def _membership(heard: Mapping[str, Heard], options: Redteam) -> list[Metric]:
 def _hear(
     model: Path, probes: Sequence[Probe], memory: Memory, options: Redteam, progress: Callable[[int], None]
 ) -> Heard:
-    respondent = Respondent(model, options)
-    answers = respondent.answer([probe.messages for probe in probes], progress)
+    answerer = Answerer(model, options.precision, options.max_new_tokens)
+    replies = answerer.answer([probe.messages for probe in probes], options.batch_size, progress)
     trained, outside = (
-        respondent.likelihoods([pair["messages"] for pair in side]) for side in (memory.trained, memory.outside)
+        answerer.likelihoods([pair["messages"] for pair in side], options.batch_size)
+        for side in (memory.trained, memory.outside)
     )
-    return Heard(answers, trained, outside)
+    return Heard([reply.text for reply in replies], trained, outside)
 
 
 def _sample(answered: Answered) -> str:

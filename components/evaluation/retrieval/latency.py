@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import nnls
 
-from components.evaluation.retrieval.answering import Reply
 from components.evaluation.retrieval.options import Price
+from components.model.answering import Reply
 
 
 @dataclass(frozen=True)

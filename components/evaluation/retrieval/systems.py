@@ -2,19 +2,19 @@
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 
 from components.evaluation.benchmark.items import evenly
 from components.evaluation.benchmark.metrics.answers import exact_match, token_f1
 from components.evaluation.evidence import BASE, CANDIDATE
-from components.evaluation.retrieval.answering import Answerer, Reply
 from components.evaluation.retrieval.choice import System
 from components.evaluation.retrieval.corpus import holds
 from components.evaluation.retrieval.items import Item
 from components.evaluation.retrieval.latency import Pace, measure_pace
 from components.evaluation.retrieval.options import Retrieval
+from components.model.answering import Answerer, Dialogue, Reply
 
 _PLACE = re.compile(r"\{(context|question)\}")
 
@@ -90,27 +90,27 @@ def ask(
         progress: Called with the number of answers, how many there will be, and a note.
     """
     kinds = [(item, given) for given in Given for item in items]
-    prompts = [prompt_for(item, contexts[item.id].of(given), options.prompts) for item, given in kinds]
-    total = len(models) * len(prompts)
+
+    def posed(item: Item, given: Given) -> Dialogue:
+        return [{"role": "user", "content": prompt_for(item, contexts[item.id].of(given), options.prompts)}]
+
+    dialogues = [posed(item, given) for item, given in kinds]
+    timed = [posed(item, given) for item in evenly(items, options.timed) for given in (Given.NOTHING, Given.FOUND)]
+    total = len(models) * len(dialogues)
     replies: dict[str, dict[Given, dict[str, Reply]]] = {}
     paces = {}
     for number, (arm, model) in enumerate(models.items()):
         answerer = Answerer(model, options.precision, options.max_new_tokens)
-        before, note = number * len(prompts), f"asking the {arm}"
+        before, note = number * len(dialogues), f"asking the {arm}"
 
         def report(done: int, before: int = before, note: str = note) -> None:
             progress(before + done, total, note)
 
-        answers = answerer.answer(prompts, options.batch_size, report)
+        answers = answerer.answer(dialogues, options.batch_size, report)
         replies[arm] = {given: {} for given in Given}
         for (item, given), reply in zip(kinds, answers, strict=True):
-            replies[arm][given][item.id] = reply
-        sent = [
-            prompt_for(item, contexts[item.id].of(given), options.prompts)
-            for item in evenly(items, options.timed)
-            for given in (Given.NOTHING, Given.FOUND)
-        ]
-        paces[arm] = measure_pace([answerer.time(prompt) for prompt in sent])
+            replies[arm][given][item.id] = replace(reply, text=reply.text.strip())
+        paces[arm] = measure_pace([answerer.time(dialogue) for dialogue in timed])
     return Asked(replies, paces)
 
 

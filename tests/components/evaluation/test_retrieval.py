@@ -234,9 +234,9 @@ def test_the_bottleneck_is_named_only_when_intervals_say_so(gold: int, found: in
 
 
 def test_pace_is_recovered_from_timed_requests_and_prices_follow_it() -> None:
-    from components.evaluation.retrieval.answering import Reply
     from components.evaluation.retrieval.latency import cost, measure_pace
     from components.evaluation.retrieval.options import Price
+    from components.model.answering import Reply
 
     replies = [Reply("", prompt, answer) for prompt, answer in ((40, 5), (300, 6), (42, 30), (310, 28))]
     pace = measure_pace([(reply, 0.2 + 0.002 * reply.prompt_tokens + 0.05 * reply.answer_tokens) for reply in replies])
