@@ -11,7 +11,7 @@ import torch
 import transformers
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from components.model.precision import PRECISIONS
+from components.model.precision import weight_type
 
 Dialogue = Sequence[Mapping[str, str]]
 
@@ -36,7 +36,7 @@ class Answerer:
 
     Args:
         model: Model directory.
-        precision: `bf16` or `fp32`.
+        precision: `auto`, `bf16` or `fp32`.
         longest: Most tokens of an answer.
     """
 
@@ -46,7 +46,7 @@ class Answerer:
         if self._tokenizer.pad_token_id is None:
             self._tokenizer.pad_token = self._tokenizer.eos_token
         device = "cuda" if torch.cuda.is_available() else "cpu"
-        loaded: Any = AutoModelForCausalLM.from_pretrained(model, dtype=PRECISIONS[precision])
+        loaded: Any = AutoModelForCausalLM.from_pretrained(model, dtype=weight_type(precision))
         self._network = loaded.to(device).eval()
         self._longest = longest
 

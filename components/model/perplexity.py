@@ -9,7 +9,7 @@ import transformers
 from torch.nn.functional import cross_entropy
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
 
-from components.model.precision import PRECISIONS
+from components.model.precision import weight_type
 
 Messages = Sequence[Mapping[str, str]]
 
@@ -28,7 +28,7 @@ def answer_losses(
         model: Model directory.
         dialogues: Dialogues that end with an answer.
         batch_size: Dialogues computed at a time.
-        precision: Precision of the weights, `bf16` or `fp32`.
+        precision: Precision of the weights: `auto`, `bf16` or `fp32`.
         progress: Called with the number of dialogues measured.
 
     Returns:
@@ -38,7 +38,7 @@ def answer_losses(
     transformers.utils.logging.disable_progress_bar()
     tokenizer = AutoTokenizer.from_pretrained(model)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    loaded: Any = AutoModelForCausalLM.from_pretrained(model, dtype=PRECISIONS[precision])
+    loaded: Any = AutoModelForCausalLM.from_pretrained(model, dtype=weight_type(precision))
     network = loaded.to(device).eval()
     encoded = [_encode(tokenizer, dialogue) for dialogue in dialogues]
     order = sorted(range(len(encoded)), key=lambda number: len(encoded[number][0]))  # what is padded is computed

@@ -27,6 +27,7 @@ from components.common.environment import Environment
 from components.common.errors import HeadraceError, UsageError
 from components.common.ledger import canonical, open_ledger, sha256
 from components.common.trace import versions_before
+from components.model.precision import resolve
 
 Tracker = Literal["mlflow", "wandb"]
 """Who records a run."""
@@ -137,7 +138,7 @@ def track(
 
 
 def surroundings() -> dict[str, Any]:
-    """Where training runs: Python, libraries, machine, device, threads and processes."""
+    """Where training runs: Python, libraries, machine, device and its precision, threads and processes."""
     gpu = torch.cuda.is_available()
     return {
         "python": platform.python_version(),
@@ -146,6 +147,7 @@ def surroundings() -> dict[str, Any]:
         "system": platform.system(),
         "device": torch.cuda.get_device_name() if gpu else "cpu",
         "cuda": torch.version.cuda or "none",
+        "precision": resolve("auto"),
         "threads": torch.get_num_threads(),
         "processes": int(os.environ.get("WORLD_SIZE", "1")),
     }

@@ -22,7 +22,7 @@ from components.common.errors import UsageError
 from components.evaluation.benchmark.options import Benchmark
 from components.evaluation.benchmark.replies import Progress, Reply
 from components.evaluation.benchmark.served import ServedModel, is_url
-from components.model.precision import PRECISIONS
+from components.model.precision import weight_type
 
 
 class Model(Protocol):
@@ -88,7 +88,7 @@ class DirectoryModel(HFLM):
         transformers.utils.logging.disable_progress_bar()
         torch.set_num_threads(options.threads or torch.get_num_threads())
         torch.manual_seed(options.seed)
-        precision = PRECISIONS[options.precision]
+        precision = weight_type(options.precision)
         device = "cuda" if torch.cuda.is_available() else "cpu"
         super().__init__(pretrained=str(model), dtype=precision, batch_size=options.batch_size, device=device)
         self.progress: Progress = lambda done, total: None

@@ -6,6 +6,7 @@ from pydantic import Field, field_validator, model_validator
 
 from components.common.options import Files, Options
 from components.evaluation.benchmark.sandbox.limits import Limits
+from components.model.precision import Precision
 
 OWN_TASK = "held_out"
 """The task of the line's own held-out questions; its metrics have bare names."""
@@ -147,7 +148,10 @@ class Benchmark(Options):
     limit: int = Field(0, description="Most held-out questions, spread evenly over the set; 0 asks all.", ge=0)
     batch_size: int = Field(16, description="Questions answered at a time.", ge=1)
     max_new_tokens: int = Field(48, description="Longest answer to a held-out question in tokens.", ge=1)
-    precision: Literal["bf16", "fp32"] = Field("bf16", description="Precision of the weights while answering.")
+    precision: Precision = Field(
+        "auto",
+        description="Precision of the weights while answering: bf16 where the machine computes in it, if `auto`.",
+    )
     tasks: list[Task] = Field([], description="What else is asked.")
     judging: Judging = Field(default=Judging(), description="The judge of claims against documents.")
     embedder: Annotated[str, Files()] = Field(

@@ -5,6 +5,7 @@ from typing import Any, Literal
 from pydantic import Field, field_validator
 
 from components.common.options import Options
+from components.model.precision import Precision
 
 Language = Literal["en", "ko"]
 Package = Literal["garak", "pyrit", "strongreject"]
@@ -57,7 +58,9 @@ class Redteam(Options):
     min_k: float = Field(
         0.2, description="Share of the least likely tokens that min-k % membership inference looks at.", gt=0, le=1
     )
-    precision: Literal["bf16", "fp32"] = Field("bf16", description="Precision of the weights.")
+    precision: Precision = Field(
+        "auto", description="Precision of the weights: bf16 where the machine computes in it, if `auto`."
+    )
     confidence: float = Field(0.95, description="Level of the intervals.", gt=0.5, lt=1)
     resamples: int = Field(2000, description="Bootstrap resamples behind the intervals of means.", ge=100)
     seed: int = Field(17, description="Seed of the draw of attacks and of the markers that they plant.", ge=0)

@@ -18,7 +18,7 @@ from transformers import AutoModel, AutoTokenizer
 from components.common.errors import UsageError
 from components.common.ledger import artifact_files, canonical, sha256
 from components.evaluation.retrieval.ranking import STEPS, Embedded
-from components.model.precision import PRECISIONS
+from components.model.precision import resolve, weight_type
 from components.model.versions import read_json
 
 _POOLING = "1_Pooling/config.json"
@@ -33,7 +33,7 @@ class Embedder:
 
     Args:
         model: `package:NAME` of an installed package that holds one, or a directory.
-        precision: `bf16` or `fp32`.
+        precision: `auto`, `bf16` or `fp32`.
 
     Raises:
         UsageError: There is no such model, or it pools in a way that is not known here.
@@ -43,13 +43,13 @@ class Embedder:
         transformers.utils.logging.disable_progress_bar()
         folder = locate(model)
         self.name = model
-        self.digest = sha256(canonical({"files": artifact_files(folder), "precision": precision}))
+        self.digest = sha256(canonical({"files": artifact_files(folder), "precision": resolve(precision)}))
         self._pooling = _pooling(folder)
         prompts = read_json(folder / _PROMPTS).get("prompts", {}) if (folder / _PROMPTS).is_file() else {}
         self._prompts = {"query": prompts.get("query", ""), "document": prompts.get("document", "")}
         self._tokenizer = AutoTokenizer.from_pretrained(folder)
         device = "cuda" if torch.cuda.is_available() else "cpu"
-        loaded: Any = AutoModel.from_pretrained(folder, dtype=PRECISIONS[precision], use_safetensors=True)
+        loaded: Any = AutoModel.from_pretrained(folder, dtype=weight_type(precision), use_safetensors=True)
         self._network = loaded.to(device).eval()
         limits = [self._network.config.max_position_embeddings, self._tokenizer.model_max_length]
         if (folder / _LENGTH).is_file():

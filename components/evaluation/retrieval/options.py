@@ -6,6 +6,7 @@ from pydantic import Field, field_validator
 
 from components.common.options import Files, Options
 from components.evaluation.benchmark.options import Judging
+from components.model.precision import Precision
 
 Retriever = Literal["dense", "sparse", "hybrid", "mmr", "reranked"]
 
@@ -90,7 +91,9 @@ class Retrieval(Options):
         2, description="Requests of each system that are sent alone, to measure how long one takes.", ge=2
     )
     price: Price = Field(default=Price(), description="What a request costs.")
-    precision: Literal["bf16", "fp32"] = Field("bf16", description="Precision of all models' weights.")
+    precision: Precision = Field(
+        "auto", description="Precision of all models' weights: bf16 where the machine computes in it, if `auto`."
+    )
     confidence: float = Field(0.95, description="Level of the intervals.", gt=0.5, lt=1)
     resamples: int = Field(2000, description="Bootstrap resamples behind the intervals of means.", ge=100)
     seed: int = Field(17, description="Seed of the draw of chunks and of the bootstrap.", ge=0)

@@ -10,7 +10,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from components.evaluation.retrieval.embedding import Embedder, locate
 from components.evaluation.retrieval.options import Retrieval, Retriever
 from components.evaluation.retrieval.ranking import Embedded, Words, best, diversify, fuse, late_interaction
-from components.model.precision import PRECISIONS
+from components.model.precision import weight_type
 
 RETRIEVERS: tuple[Retriever, ...] = ("dense", "sparse", "hybrid", "mmr", "reranked")
 
@@ -75,7 +75,7 @@ class CrossEncoder:
 
     Args:
         model: `package:NAME` of an installed package that holds one, or a directory.
-        precision: `bf16` or `fp32`.
+        precision: `auto`, `bf16` or `fp32`.
     """
 
     def __init__(self, model: str, precision: str) -> None:
@@ -83,7 +83,7 @@ class CrossEncoder:
         self._tokenizer = AutoTokenizer.from_pretrained(folder)
         device = "cuda" if torch.cuda.is_available() else "cpu"
         loaded: Any = AutoModelForSequenceClassification.from_pretrained(
-            folder, dtype=PRECISIONS[precision], use_safetensors=True
+            folder, dtype=weight_type(precision), use_safetensors=True
         )
         self._network = loaded.to(device).eval()
         self._longest = min(self._network.config.max_position_embeddings, self._tokenizer.model_max_length)

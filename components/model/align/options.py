@@ -5,6 +5,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from components.common.options import Options
+from components.model.precision import Precision
 
 LEARNING_RATES = {"dpo": 5e-5, "orpo": 2e-4, "kto": 5e-5, "grpo": 1e-4, "rlhf": 1e-4}
 """Peak learning rate of each method on a low-rank adapter. ORPO has no reference model to stay near and learns its
@@ -116,7 +117,9 @@ class Align(Options):
         0.25, description="Share of the questions that are not trained on, to measure before and after.", gt=0, lt=1
     )
     asked: int = Field(40, description="Most held-out questions that are answered before and after.", ge=1)
-    precision: Literal["bf16", "fp32"] = Field("bf16", description="Precision of weights that do not learn.")
+    precision: Precision = Field(
+        "auto", description="Precision of weights that do not learn: bf16 where the machine computes in it, if `auto`."
+    )
     confidence: float = Field(0.95, description="Level of the intervals.", gt=0.5, lt=1)
     resamples: int = Field(2000, description="Bootstrap resamples behind the intervals of means.", ge=100)
     examples: int = Field(12, description="Held-out questions shown in the report.", ge=0)

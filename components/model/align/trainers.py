@@ -23,7 +23,7 @@ from components.model.align.options import Align
 from components.model.align.preferences import Messages, Preference, questions
 from components.model.align.rewards import REWARDS, Asked, gated, violated
 from components.model.context.stretch import configuration
-from components.model.precision import PRECISIONS, attention
+from components.model.precision import attention, weight_type
 
 ADAPTED = "adapter_config.json"
 """What a directory holds when it is an adapter rather than whole weights."""
@@ -46,7 +46,7 @@ def load_tuned(base: Path, tuned: Path, precision: str, learns: bool = True) -> 
     if not (tuned / ADAPTED).is_file():
         return AutoModelForCausalLM.from_pretrained(tuned, dtype=torch.float32, attn_implementation=attention())
     network = AutoModelForCausalLM.from_pretrained(
-        base, config=configuration(base, tuned), dtype=PRECISIONS[precision], attn_implementation=attention()
+        base, config=configuration(base, tuned), dtype=weight_type(precision), attn_implementation=attention()
     )
     return PeftModel.from_pretrained(network, str(tuned), is_trainable=learns)
 

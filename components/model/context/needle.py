@@ -18,6 +18,7 @@ from components.common.documents import read_batches
 from components.common.errors import HeadraceError
 from components.evaluation.intervals import wilson
 from components.model.context.options import Needles
+from components.model.precision import weight_type
 from components.model.tune.chunks import borders
 
 _ENOUGH = 2**20
@@ -84,7 +85,7 @@ def needle(
         HeadraceError: No document is Korean or English, or a length has no room for a text.
     """
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    loaded: Any = AutoModelForCausalLM.from_pretrained(model, dtype=torch.bfloat16, attn_implementation="sdpa")
+    loaded: Any = AutoModelForCausalLM.from_pretrained(model, dtype=weight_type("auto"), attn_implementation="sdpa")
     tokenizer = AutoTokenizer.from_pretrained(model)
     return find(loaded.to(device), tokenizer, haystacks(documents), lengths, options, tell)
 

@@ -17,7 +17,7 @@ from components.model.context.stretch import configuration
 from components.model.gguf import write_gguf
 from components.model.merge.cost import measure, serving_files
 from components.model.merge.options import Merge
-from components.model.precision import PRECISIONS
+from components.model.precision import weight_type
 from components.model.tune.method import quantization_of
 from components.model.tune.options import Method
 from components.model.versions import ADAPTER, BASE, QUANTIZATION, TRAINING, read_json
@@ -81,7 +81,7 @@ def add_up(base: Path, adapter: Path, candidate: Path, precision: str) -> None:
         base: Model directory the adapter was trained on.
         adapter: An adapter as peft saves it (LoRA, with or without rank-stabilised scale, DoRA), or whole weights.
         candidate: Directory to write to.
-        precision: `bf16` or `fp32`.
+        precision: `auto`, `bf16` or `fp32`.
 
     Raises:
         HeadraceError: There are no safetensors, or weights that are no numbers.
@@ -94,7 +94,7 @@ def add_up(base: Path, adapter: Path, candidate: Path, precision: str) -> None:
         if file.suffix not in _WEIGHTS and file.name not in (SIDECAR, "config.json"):
             own = adapter / file.name
             shutil.copyfile(own if own.is_file() else file, candidate / file.name)
-    merged.to(PRECISIONS[precision]).save_pretrained(candidate)
+    merged.to(weight_type(precision)).save_pretrained(candidate)
 
 
 def _merged(base: Path, adapter: Path) -> PreTrainedModel:

@@ -154,7 +154,7 @@ def changes(tags: Mapping[str, str], then: Mapping[str, Any]) -> tuple[str, ...]
         old, new = (where["libraries"].get(library, "none") for where in (then, now))
         if old != new:
             found.append(f"{library}: {old} then, {new} now")
-    for what in ("python", "machine", "system", "device", "cuda", "processes"):
+    for what in ("python", "machine", "system", "device", "cuda", "precision", "processes"):
         if then.get(what) != now[what]:
             found.append(f"{what}: {then.get(what)} then, {now[what]} now")
     return tuple(found)

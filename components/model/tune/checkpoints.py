@@ -20,6 +20,7 @@ from components.common.ledger import artifact_files, canonical, entry_of, file_d
 from components.common.options import Options
 from components.common.sealed_store import SealedStore
 from components.common.vault import DamagedFile
+from components.model.precision import resolve
 from components.model.tune import ranks
 
 FOLDER = "checkpoints"
@@ -55,6 +56,7 @@ def name_training(stage: str, inputs: Mapping[str, Path], options: Options, libr
                 "code": code_digest(),
                 "libraries": {library: version(library) for library in libraries},
                 "device": "cuda" if torch.cuda.is_available() else "cpu",
+                "precision": resolve("auto"),
                 "processes": ranks.count(),
             }
         )

@@ -13,7 +13,7 @@ from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_
 from torch.distributed.tensor import DTensor
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig, PreTrainedConfig
 
-from components.model.precision import PRECISIONS, attention
+from components.model.precision import attention, weight_type
 from components.model.tune.options import Method
 
 _PEFT_CARD = "README.md"
@@ -27,7 +27,7 @@ def load_base(base: Path, options: Method, config: PreTrainedConfig | None = Non
         options: Which weights learn, and how the others are held.
         config: Its configuration, when it is not the directory's.
     """
-    precision = torch.float32 if options.method == "full" else PRECISIONS[options.precision]
+    precision = torch.float32 if options.method == "full" else weight_type(options.precision)
     return AutoModelForCausalLM.from_pretrained(
         base,
         config=config,
@@ -106,5 +106,5 @@ def quantization_of(options: Method) -> BitsAndBytesConfig:
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=PRECISIONS[options.precision],
+        bnb_4bit_compute_dtype=weight_type(options.precision),
     )

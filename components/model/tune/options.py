@@ -6,6 +6,7 @@ from pydantic import Field, model_validator
 
 from components.common.options import Options
 from components.model.context.options import Context
+from components.model.precision import Precision
 from components.model.tune.inputs import Chunks, Loss, Order
 
 EPOCHS_BEFORE_MEMORISING = 3
@@ -31,8 +32,10 @@ class Method(Options):
         ge=1,
     )
     dropout: float = Field(0.0, description="Share of the adapter's inputs dropped in training.", ge=0, lt=1)
-    precision: Literal["bf16", "fp32"] = Field(
-        "bf16", description="Precision of weights that do not learn; those that do are kept in 32 bits."
+    precision: Precision = Field(
+        "auto",
+        description="Precision of weights that do not learn: bf16 where the machine computes in it, if `auto`. "
+        "Those that do learn are kept in 32 bits.",
     )
 
 
