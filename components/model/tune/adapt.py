@@ -29,7 +29,7 @@ from components.model.tune.loss import CompletionTrainer
 from components.model.tune.method import gathered, prepare, save, trained_weights
 from components.model.tune.options import Method, Tune
 from components.model.tune.order import Epochs
-from components.model.tune.packing import Collator, fill, lay_out, require_packable, tabulate
+from components.model.tune.packing import Collator, fill, lay_out, require_packable, tabulate, takes_positions
 from components.model.tune.report import write_report
 from components.model.tune.validation import draw
 from components.model.versions import BASE, TRAINING, read_json
@@ -163,6 +163,7 @@ def _trainer(
     held_out = [[example] for example in examples if example.record in validated]
     rows = lay_out(learned, options.max_length) if options.packing else [[example] for example in learned]
     network = prepare(base, options, config)
+    attention = str(network.config._attn_implementation)
     trainer = CompletionTrainer(
         model=network,
         processing_class=tokenizer,
@@ -171,7 +172,8 @@ def _trainer(
         data_collator=Collator(
             tokenizer.pad_token_id,
             packed=options.packing,
-            flat=options.packing and "flash" in str(network.config._attn_implementation),
+            flat=options.packing and "flash" in attention,
+            shared=not options.packing and attention == "eager" and _sees_all(config),
             weighted=options.loss.length_weight != 1 or any(example.weight != 1 for example in examples),
             length_weight=options.loss.length_weight,
         ),
@@ -193,6 +195,11 @@ def _trainer(
         options.seed,
     )
     return trainer, epochs
+
+
+def _sees_all(config: PreTrainedConfig) -> bool:
+    """Whether a model goes by the mask that it is given: positions are told, and no layer looks through a window."""
+    return takes_positions(config) and not getattr(config, "sliding_window", None)
 
 
 def _needle_lengths(options: Tune) -> list[int]:

@@ -16,6 +16,7 @@ from components.common.errors import UsageError
 from components.model.context.stretch import has_alibi
 from components.model.tune.examples import UNSCORED, Example
 from components.model.tune.loss import WEIGHTS
+from components.model.tune.prefix import common_prefix, join, tree
 
 
 def pack(lengths: Sequence[int], capacity: int) -> list[list[int]]:
@@ -59,14 +60,19 @@ def fill(rows: Any, capacity: int) -> float:
     return round(sum(map(sum, rows["seq_lengths"])) / (len(rows) * capacity), 4)
 
 
+def takes_positions(config: PreTrainedConfig) -> bool:
+    """Whether an architecture is told where a token stands, and so can keep examples of a row apart."""
+    network: Any = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
+    return not has_alibi(config) and "position_ids" in inspect.signature(network.forward).parameters
+
+
 def require_packable(config: PreTrainedConfig) -> None:
     """Refuse to pack for an architecture that takes no positions, and so cannot tell examples of a row apart.
 
     Raises:
         UsageError: It is one.
     """
-    network: Any = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
-    if has_alibi(config) or "position_ids" not in inspect.signature(network.forward).parameters:
+    if not takes_positions(config):
         raise UsageError(
             f"{config.model_type} takes no positions, so examples that share a row would see each other; set "
             "model.tune.packing to false"
@@ -99,6 +105,7 @@ class Collator:
         pad_token_id: What rows are filled up with.
         packed: Whether rows hold more than one example.
         flat: One long row in place of several padded ones: flash attention sees the borders only so.
+        shared: Whether what all examples of a batch begin with is computed once.
         weighted: Whether tokens weigh differently.
         length_weight: See `Loss.length_weight`.
     """
@@ -106,20 +113,24 @@ class Collator:
     pad_token_id: int
     packed: bool = False
     flat: bool = False
+    shared: bool = False
     weighted: bool = False
     length_weight: float = 1.0
 
     def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
-        """Make a batch of rows × tokens, filled up at the end."""
+        """Make a batch of rows × tokens, filled up at the end, or of one row that all examples share."""
         tokens = [torch.as_tensor(row["input_ids"], dtype=torch.long) for row in rows]
         labels = [torch.as_tensor(row["labels"], dtype=torch.long) for row in rows]
         columns = {"input_ids": (tokens, self.pad_token_id), "labels": (labels, UNSCORED)}
+        if self.weighted:
+            columns[WEIGHTS] = ([self._weights(row) for row in rows], 0)
+        if self.shared and (shared := common_prefix(tokens, labels, UNSCORED)):
+            joined = {name: join(values, shared) for name, (values, _) in columns.items()}
+            return joined | tree([len(row) for row in tokens], shared)
         if self.packed:
             columns["position_ids"] = ([self._positions(row["seq_lengths"]) for row in rows], 0)
         else:
             columns["attention_mask"] = ([torch.ones_like(row) for row in tokens], 0)
-        if self.weighted:
-            columns[WEIGHTS] = ([self._weights(row) for row in rows], 0)
         if self.flat:
             return {name: torch.cat(values)[None] for name, (values, _) in columns.items()}
         batch = {

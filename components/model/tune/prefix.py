@@ -1,0 +1,64 @@
+"""Examples of a batch that begin alike are computed once up to where they part.
+
+Chat templates open every dialogue with the same system message. Laid out as a tree, one row holds that beginning once
+and after it what follows in each example: a token attends to the beginning and to its own example, at the positions it
+has alone. Loss and gradients are those of padded rows (as in Hydragen, Juravsky et al. 2024, which shares the prefix in
+generation), and nothing is padded.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+_SHORTER = 0.8
+"""Share of the padded tokens that a tree may have, to be worth it."""
+_WIDER = 4
+"""How many times as many pairs of tokens as in padded rows its attention may look at: they take memory."""
+
+
+def common_prefix(tokens: Sequence[Tensor], labels: Sequence[Tensor], unscored: int) -> int:
+    """How many tokens the examples of a batch share, when it is worth computing them once.
+
+    Args:
+        tokens: Ids of each example.
+        labels: Its targets.
+        unscored: The target of a token that is not scored.
+
+    Returns:
+        Length of the beginning; the token after it is not scored in any example. 0: rows are better padded.
+    """
+    longest, fewest = max(map(len, tokens)), min(map(len, tokens))
+    head = torch.stack([row[:fewest] for row in tokens])
+    alike = (head == head[0]).all(dim=0).long().cumprod(dim=0).sum()
+    before_scored = min(
+        int((row != unscored).long().argmax()) if (row != unscored).any() else len(row) for row in labels
+    )
+    shared = min(int(alike), before_scored - 1, fewest - 1)
+    together, padded = sum(map(len, tokens)) - shared * (len(tokens) - 1), longest * len(tokens)
+    worth = together <= _SHORTER * padded and together**2 <= _WIDER * padded * longest
+    return shared if shared > 0 and worth else 0
+
+
+def join(rows: Sequence[Tensor], shared: int) -> Tensor:
+    """One row of a column: the beginning once, and what follows it in each example."""
+    return torch.cat([row[shared if number else 0 :] for number, row in enumerate(rows)])[None]
+
+
+def tree(lengths: Sequence[int], shared: int) -> dict[str, Tensor]:
+    """Positions and attention of the joined row.
+
+    Args:
+        lengths: Tokens of each example, the beginning included.
+        shared: Tokens of the beginning.
+
+    Returns:
+        `position_ids`, row × tokens, and `attention_mask`, row × head × tokens × tokens, which eager attention
+        adds to the scores.
+    """
+    positions = join([torch.arange(length) for length in lengths], shared)
+    branch = join([torch.full((length,), number + 1) for number, length in enumerate(lengths)], shared)[0]
+    branch[:shared] = 0
+    seen = ((branch[:, None] == branch) | (branch == 0)).tril()
+    mask = torch.zeros(seen.shape).masked_fill(~seen, torch.finfo(torch.float32).min)
+    return {"position_ids": positions, "attention_mask": mask[None, None]}
