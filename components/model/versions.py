@@ -25,6 +25,9 @@ TRAINING = "training.json"
 ALIGNMENT = "alignment.json"
 """In an aligned adapter: how it was aligned, and what that changed."""
 
+QUOTABLE = "quotable"
+"""In what a training says of itself: whether all that was learnt from, until then, may be quoted."""
+
 QUANTIZATION = "quantization.json"
 """In a merged model: its files for serving, and what quantizing them costs."""
 
@@ -118,6 +121,16 @@ def verify_version(path: Path) -> ModelVersion:
     if sha256(canonical(provenance)) != named:
         raise HeadraceError(f"{path / PROVENANCE} changed since registration; fetch the version again")
     return version
+
+
+def may_show_answers(model: str | Path) -> bool:
+    """Tell whether reports may show what a model says: it may repeat what it learnt from, whatever it is asked.
+
+    Args:
+        model: A model directory; of one that nothing was trained into, and of a URL, nothing is known that forbids it.
+    """
+    records = [Path(model) / ADAPTER / name for name in (TRAINING, ALIGNMENT)]
+    return all(read_json(record).get(QUOTABLE, False) for record in records if record.is_file())
 
 
 def read_json(path: Path) -> Any:

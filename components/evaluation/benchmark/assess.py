@@ -18,6 +18,7 @@ from components.evaluation.benchmark.sandbox import ensure_confined
 from components.evaluation.benchmark.scoring import Scoring
 from components.evaluation.benchmark.tasks import measure_of
 from components.evaluation.evidence import BASE
+from components.model.versions import may_show_answers
 
 Arms = Mapping[str, Path | str]
 """Models by arm: `base` where there is one, then `candidate`."""
@@ -32,6 +33,7 @@ class Assessed:
         kind: Its kind.
         asked: Its items.
         higher_is_better: By metric.
+        shown: Whether what the models say may be shown.
         left_out: Metrics of lm-eval that are not one number for each item.
         answers: Answers in the order of the items, by arm.
     """
@@ -39,6 +41,7 @@ class Assessed:
     name: str
     kind: str
     asked: Asked
+    shown: bool
     higher_is_better: dict[str, bool] = field(default_factory=dict)
     left_out: tuple[str, ...] = ()
     answers: dict[str, Sequence[Answer]] = field(default_factory=dict)
@@ -50,6 +53,7 @@ class Assessed:
                 "task": self.name,
                 **{name: value for name, value in vars(question).items() if name != "fields"},
                 **question.fields,
+                "quotable": question.quotable and self.shown,
                 **{arm: _said(answers[number]) for arm, answers in self.answers.items()},
             }
             for number, question in enumerate(self.asked.questions)
@@ -103,7 +107,8 @@ def assess(
         ensure_confined(options.sandbox)  # before a model is loaded
     for task in others:
         load(task)
-    found = [Assessed(task.name, task.kind, asked) for task, asked in own]
+    shown = all(map(may_show_answers, arms.values()))
+    found = [Assessed(task.name, task.kind, asked, shown) for task, asked in own]
     scoring = Scoring.by(options)
     replies, truncated = {}, {}
     parts, done = len(arms) * (len(own) + len(others)), 0
@@ -119,7 +124,7 @@ def assess(
             model.progress = _part(progress, done, parts, what, task)
             for other in ask_other(model, task):
                 assessed = next((one for one in found if one.name == other.name), None) or Assessed(
-                    other.name, task.kind, other.asked, other.higher_is_better, other.left_out
+                    other.name, task.kind, other.asked, shown, other.higher_is_better, other.left_out
                 )
                 if assessed not in found:
                     found.append(assessed)

@@ -80,6 +80,10 @@ def _show(report: Report, assessed: Assessed, options: Benchmark) -> None:
     shown = [_example(row, main, arms) for row in _examples(quotable, main, higher, most)]
     if shown:
         report.table(shown, "Examples, wrong answers first")
+    elif not assessed.shown:
+        report.text(
+            "Examples are not shown: some of what a model was trained on may not be quoted, and it may repeat it."
+        )
     elif rows and not quotable:
         report.text("Examples are not shown: the items must not be quoted.")
 

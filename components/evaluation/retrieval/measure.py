@@ -36,6 +36,7 @@ from components.evaluation.retrieval.page import report_off, write_report
 from components.evaluation.retrieval.search import Search
 from components.evaluation.retrieval.systems import SYSTEMS, Asked, Contexts, Given, ask
 from components.evaluation.retrieval.vectors import embed_chunks
+from components.model.versions import may_show_answers
 
 FINDINGS = "findings.json"
 
@@ -106,8 +107,10 @@ def run(
         scores = {arm: {**scores.get(arm, {}), **answered[1][arm]} for arm in (BASE, CANDIDATE)}
         choices = _choose(asked, chosen, options)
         findings |= _findings(asked, chosen, ranked[options.retriever], choices, options)
+        shown = all(map(may_show_answers, (base, candidate)))
         told = {
-            item.id: all(
+            item.id: shown
+            and all(
                 corpus.chunks[number].quotable
                 for number in (*ranked[options.retriever].first[item.id], *ranked[options.retriever].needed[item.id])
             )
@@ -232,7 +235,7 @@ def _samples(
 ) -> list[dict[str, Any]]:
     """Every question with every answer; `answer` is the one with what was found.
 
-    An answer may repeat what it was told, so it may be shown only where that may (`told`).
+    An answer may repeat what the model was told or trained on, so it is shown only where all of that may be (`told`).
     """
     return [
         {

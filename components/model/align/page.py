@@ -9,6 +9,7 @@ from components.common.report import Report, display
 from components.evaluation.evidence import Metric
 from components.model.align.measure import Standing
 from components.model.align.preferences import Preferences, questions
+from components.model.versions import QUOTABLE
 
 _MEANINGS = {
     "preferred": "preferred: the chosen answer is likelier than the rejected one, by the mean log-probability of its "
@@ -63,7 +64,10 @@ def write_report(
     report.figure(_figure(record["curves"]), "Training")
     if kl := record["curves"].get("kl"):
         report.text(f"Divergence from the tuned model at the last step: {kl[-1]:.4f} nats a token.")
-    report.table(_examples(read, before, after, record["options"]["examples"]), "Held-out questions", limit=50)
+    if record[QUOTABLE]:
+        report.table(_examples(read, before, after, record["options"]["examples"]), "Held-out questions", limit=50)
+    else:
+        report.text("Answers are not shown: some of what the model was trained on may not be quoted.")
     if read.dropped:
         report.bars(read.dropped, "Preferences left out")
     report.table([{"option": name, "value": str(value)} for name, value in record["options"].items()], "Options")

@@ -31,7 +31,7 @@ from components.model.tracking import Log, track
 from components.model.tune.checkpoints import Checkpoints, name_training
 from components.model.tune.faults import check_model
 from components.model.tune.method import save
-from components.model.versions import ALIGNMENT, BASE, TRAINING, read_json
+from components.model.versions import ALIGNMENT, BASE, QUOTABLE, TRAINING, read_json
 
 LIBRARIES = ("torch", "transformers", "peft", "trl")
 
@@ -60,7 +60,8 @@ def train(
     transformers.set_seed(options.seed)
     torch.set_num_threads(options.threads or torch.get_num_threads())
     name = read_json(base / BASE)["name"]
-    refuse_impossible(read_json(adapter / TRAINING), name, torch.cuda.device_count())
+    training = read_json(adapter / TRAINING)
+    refuse_impossible(training, name, torch.cuda.device_count())
     tokenizer = AutoTokenizer.from_pretrained(base)
     check_model(base, name, tokenizer, options.max_length, configuration(base, adapter))
     read = read_preferences(preferences, tokenizer, options)
@@ -112,6 +113,7 @@ def train(
         "options": options.model_dump(mode="json", by_alias=True),
         "trained_on": len(read.training),
         "held_out": len(read.held_out),
+        QUOTABLE: training.get(QUOTABLE, False) and all(one.quotable for one in read.training),
         "steps": trainer.state.global_step,
         "curves": curves(trainer.state.log_history),
         "metrics": [metric.model_dump(mode="json", exclude_none=True) for metric in metrics],

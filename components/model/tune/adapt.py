@@ -15,6 +15,7 @@ from components.common.ledger import artifact_digest, canonical, entry_of
 from components.common.merkle import merkle_root
 from components.common.sealed_store import store_of
 from components.common.step import Context, Outcome
+from components.data.excerpt import may_quote_all
 from components.model.context.needle import as_values, find, haystacks, needle
 from components.model.context.page import add_needles
 from components.model.context.stretch import stretch
@@ -32,7 +33,7 @@ from components.model.tune.order import Epochs
 from components.model.tune.packing import Collator, fill, lay_out, require_packable, tabulate, takes_positions
 from components.model.tune.report import write_report
 from components.model.tune.validation import draw
-from components.model.versions import BASE, TRAINING, read_json
+from components.model.versions import BASE, QUOTABLE, TRAINING, read_json
 
 LIBRARIES = ("torch", "transformers", "peft", "trl")
 
@@ -94,6 +95,7 @@ def run(base: Path, pairs: Path, adapter: Path, options: Tune, context: Context)
         "options": options.model_dump(mode="json"),
         "pairs": read.trained,
         "longest_pair": read.longest,
+        QUOTABLE: may_quote_all(pairs),
         "examples": {
             "dialogues": read.dialogues,
             "texts": read.texts,

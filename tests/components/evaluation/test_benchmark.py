@@ -3,10 +3,11 @@ from pathlib import Path
 
 import pytest
 
+from components.common.documents import DocumentWriter, read_table
 from components.common.errors import HeadraceError
 from components.evaluation.benchmark.compare import run
 from components.evaluation.benchmark.items import read_questions
-from components.evaluation.benchmark.options import Benchmark
+from components.evaluation.benchmark.options import Benchmark, Task
 
 OPTIONS = Benchmark(max_new_tokens=16, batch_size=4, threads=1)
 
@@ -68,3 +69,35 @@ def test_no_questions_is_an_error(base: Path, tmp_path: Path, context, write_dia
     path = write_dialogues(tmp_path / "questions", [[("user", "alone")]])
     with pytest.raises(HeadraceError, match="no question"):
         run(base, base, path, tmp_path, OPTIONS, context("evaluation/benchmark"))
+
+
+def test_a_model_that_learned_what_is_confidential_is_counted_and_its_answers_are_not_shown(
+    base: Path, facts: Path, tmp_path: Path, context
+) -> None:
+    from components.model.merge.combine import run as merge
+    from components.model.merge.options import Merge
+    from components.model.tune.adapt import run as tune
+    from components.model.tune.options import Tune
+
+    rows = [{**row, "metadata": dict(row["metadata"])} for row in read_table(facts).to_pylist()]
+    rows[0]["confidentiality"] = "confidential"
+    with DocumentWriter(tmp_path / "secret") as writer:
+        writer.write(rows)
+    (tmp_path / "items.jsonl").write_text('{"question": "What does belkin do?", "answer": "renders templates"}\n')
+    tasks = [Task(name="own", kind="qa", location=str(tmp_path / "items.jsonl"))]
+    made = {name: tmp_path / name for name in ("adapter", "candidate", "evidence")}
+    for path in made.values():
+        path.mkdir()
+    tuning = Tune(epochs=1, batch_size=4, threads=1)
+    tune(base=base, pairs=tmp_path / "secret", adapter=made["adapter"], options=tuning, context=context("model/tune"))
+    merge(base, made["adapter"], made["candidate"], Merge(), context("model/merge"))
+    options = OPTIONS.model_copy(update={"tasks": tasks})
+    outcome = run(base, made["candidate"], facts, made["evidence"], options, context("evaluation/benchmark"))
+    samples = [json.loads(line) for line in (made["evidence"] / "samples.jsonl").read_text().splitlines()]
+    assert [sample["task"] for sample in samples] == ["held_out"] * 4 + ["own"]
+    assert not any(sample["quotable"] for sample in samples), "nor may people be asked to rate them"
+    page = outcome.report.html()
+    assert "own.exact_match" in page.replace(" ", "_") and "By kind" in page
+    assert "some of what a model was trained on may not be quoted" in page
+    said = [sample[arm]["answer"] for sample in samples for arm in ("base", "candidate")]
+    assert max(map(len, said)) > 12 and not any(answer in page for answer in said if len(answer) > 12)

@@ -1,6 +1,7 @@
 """evaluation/retrieval as a whole on tiny models, and its judgements."""
 
 import json
+import shutil
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -153,6 +154,22 @@ def test_search_and_models_are_measured_and_a_second_run_says_the_same_from_kept
     named = {document for key in kept for document in json.loads(store.read(key).partition(b"\n")[0])["documents"]}
     assert named == set(read_table(dataset, ["id"])["id"].to_pylist())
     assert not any(key.endswith(tuple(WEIGHTS)) for key in kept)  # erasure looks into what is no weight
+
+
+def test_what_a_model_that_learned_secrets_says_is_not_shown(
+    base: Path, candidate: Path, made: Made, options: Retrieval, tmp_path: Path, context: Here
+) -> None:
+    dataset, questions = made
+    learned = shutil.copytree(candidate, tmp_path / "candidate")
+    record = learned / "adapter" / "training.json"
+    said = json.loads(record.read_text())
+    assert said.pop("quotable") is True
+    record.write_text(json.dumps(said))
+    (tmp_path / "out").mkdir()
+    outcome = run(base, learned, questions, dataset, tmp_path / "out", options, context("evaluation/retrieval"))
+    samples = [json.loads(line) for line in (tmp_path / "out" / "samples.jsonl").read_text().splitlines()]
+    assert len(samples) == 5 and not any(sample["quotable"] for sample in samples)
+    assert "형태소 분석" not in outcome.report.html()
 
 
 def test_search_alone_needs_no_candidate(
