@@ -123,12 +123,15 @@ def train(
     }
     (aligned / ALIGNMENT).write_bytes(canonical(record))
     kept.forget()
+    report = write_report(record, metrics, read, before, after, run)
+    for sentence in kept.damaged:
+        report.text(sentence)
     return Outcome(
         counts_in=read.documents,
         counts_out=len(read.training) + len(read.held_out),
         dropped=read.dropped,
         metrics={**_numbers(metrics, record), "resumed_at_step": float(resumed_at)},
-        report=write_report(record, metrics, read, before, after, run),
+        report=report,
     )
 
 
@@ -174,18 +177,27 @@ class _Kept:
         self._inputs = inputs
         self._options = options
         self._context = context
-        self._all: list[Checkpoints] = []
+        self._all: dict[str, Checkpoints] = {}
+
+    @property
+    def damaged(self) -> list[str]:
+        """A sentence on each damaged checkpoint, which has been removed."""
+        return [
+            f"The checkpoint of step {step:,} ({phase}) was damaged and has been removed."
+            for phase, checkpoints in self._all.items()
+            for step in checkpoints.damaged
+        ]
 
     def fit(self, trainer: Trainer, phase: str, log: Log) -> int:
         """Train, from where an earlier attempt was interrupted; returns the step that it had come to."""
         training = name_training(f"{self._context.stage} {phase}", self._inputs, self._options, LIBRARIES)
         checkpoints = Checkpoints(self._store, training, self._options.keep_checkpoints)
-        self._all.append(checkpoints)
+        self._all[phase] = checkpoints
         return fit(trainer, self._options, checkpoints, phase, self._context, log)
 
     def forget(self) -> None:
         """Remove their checkpoints: they have ended well."""
-        for checkpoints in self._all:
+        for checkpoints in self._all.values():
             checkpoints.forget()
 
 

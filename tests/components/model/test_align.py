@@ -191,9 +191,9 @@ def test_the_same_seed_gives_the_same_bytes(aligned) -> None:
     assert artifact_files(first)["adapter_model.safetensors"] != artifact_files(other)["adapter_model.safetensors"]
 
 
-@pytest.mark.parametrize("method", ["dpo", "grpo"])
+@pytest.mark.parametrize(("method", "damaged"), [("dpo", True), ("grpo", False)])
 def test_an_interrupted_alignment_ends_with_the_bytes_of_one_that_was_not(
-    aligned, base: Path, adapter: Path, preferences: Path, tmp_path: Path, context, method: str
+    aligned, base: Path, adapter: Path, preferences: Path, tmp_path: Path, context, method: str, damaged: bool
 ) -> None:
     wanted = {"steps": 6, "answers": 2, "prompts": 1, "max_new_tokens": 4}
     epochs = {"epochs": 2} if method == "dpo" else {}
@@ -211,8 +211,13 @@ def test_an_interrupted_alignment_ends_with_the_bytes_of_one_that_was_not(
     with pytest.raises(Preempted, match=f"asked to end after step 4 of .* \\({method}\\)"):
         run(*given, Struck("model/align", place))
     assert not outputs["aligned"].exists(), "nothing half done is handed on"
+    if damaged:
+        [key] = [key for key in store_of(place).list("checkpoints/") if key.endswith("/00000004/optimizer.pt")]
+        store_of(place).delete(key)
     outcome = run(*given, Context("model/align", place))
-    assert outcome.metrics["resumed_at_step"] == 4
+    assert outcome.metrics["resumed_at_step"] == (2 if damaged else 4)
+    removed = f"The checkpoint of step 4 ({method}) was damaged and has been removed."
+    assert (removed in outcome.report.html()) == damaged
     assert artifact_files(outputs["aligned"]) == artifact_files(whole)
     assert not list(store_of(place).list("checkpoints/")), "what has ended well leaves no checkpoints"
 
