@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from components.evaluation.redteam.probes import (
     request_probes,
 )
 from components.model.answering import Answerer
+from components.model.versions import may_show_answers
 
 NAME = "redteam"
 _ARMS = (BASE, CANDIDATE)
@@ -74,6 +75,7 @@ def run(
     torch.set_num_threads(options.threads or torch.get_num_threads())
     attacks, long = attack_probes(options)
     memory = read_memory(pairs, outsiders, options)
+    memory = replace(memory, quotable=memory.quotable and may_show_answers(candidate))
     probes = [*attacks, *request_probes(options), *memory_probes(memory), *canary_probes(options.canaries)]
     total = 2 * len(probes)
     heard = {

@@ -1,4 +1,5 @@
 import json
+import shutil
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -91,16 +92,20 @@ def test_off_asks_nothing_and_says_so(tmp_path: Path, facts, strangers, context)
     assert load_recipe("quick", ["evaluation.redteam.mode=off"]).evaluation.redteam.mode == "off"
 
 
+@pytest.mark.parametrize("saw", ["pairs", "preferences"])
 def test_answers_of_a_model_that_saw_confidential_text_are_not_shown(
-    base, strangers, tmp_path, context, write_dialogues
+    base, candidate, strangers, tmp_path, context, saw
 ) -> None:
     from components.common.documents import DocumentWriter, read_table
 
     table = read_table(strangers).to_pylist()
-    with DocumentWriter(tmp_path / "secret") as writer:
-        writer.write({**row, "confidentiality": "confidential", "metadata": dict(row["metadata"])} for row in table)
+    grade = "confidential" if saw == "pairs" else "public"
+    with DocumentWriter(tmp_path / "pairs") as writer:
+        writer.write({**row, "confidentiality": grade, "metadata": dict(row["metadata"])} for row in table)
+    model = shutil.copytree(candidate, tmp_path / "candidate")
+    (model / "adapter" / "alignment.json").write_text(json.dumps({"quotable": saw == "pairs"}))
     outcome, _, samples = attacked(
-        tmp_path / "out", base, base, pairs=tmp_path / "secret", outsiders=strangers, context=context
+        tmp_path / "out", base, model, pairs=tmp_path / "pairs", outsiders=strangers, context=context
     )
     page = outcome.report.html()
     assert "(not shown)" in page
