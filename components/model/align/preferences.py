@@ -21,6 +21,8 @@ from components.data.prefer.wordings import SCHEMA
 from components.data.reasons import Reason
 from components.model.align.options import Align
 from components.model.align.rewards import Asked
+from components.model.tune.examples import stated
+from components.model.tune.render import Renderer
 
 Messages = list[dict[str, str]]
 _ASKED_IN_WORDS = json.dumps(SCHEMA, sort_keys=True)
@@ -35,7 +37,7 @@ class LeftOut(Reason):
     UNPAIRED = "unpaired", "It has one answer, and the method needs a chosen and a rejected one."
     NO_RIGHT_ANSWER = "no_right_answer", "It has a rejected answer only, and the method needs a right one."
     SPECIAL_TOKEN = "special_token", "A message holds a special token of the model, with which it could forge another."
-    UNTOLD = "untold", "Tuning tells the model of its tools or schema, and the words of the question do not."
+    UNTOLD = "untold", "The chat template has a place of its own for its tools, and its words do not tell of them."
     TOO_LONG = "too_long", "With the chat template it has more tokens than `max_length`."
 
 
@@ -46,12 +48,12 @@ class Preference:
     Attributes:
         id: Id of its document.
         language: Language of the question.
-        prompt: Messages before the answers.
+        prompt: Messages before the answers, with what tuning tells of tools and schema.
         chosen: The good answer; '' where there is none.
         rejected: The bad answer; '' where there is none.
         asked: What an answer is judged by.
         group: What must not be split between training and measuring.
-        told: Whether the question says in words which tools or schema there are.
+        told: Whether the prompt says which tools and schema there are.
         quotable: Whether a report may show it.
     """
 
@@ -102,10 +104,11 @@ def read_preferences(path: Path, tokenizer: PreTrainedTokenizerBase, options: Al
     usable: list[Preference] = []
     documents = 0
     dropped: Counter[str] = Counter()
+    renderer = Renderer(tokenizer)
     for batch in read_batches(path, _COLUMNS):
         for row in batch.to_pylist():
             documents += 1
-            found = _preference(row)
+            found = _preference(row, renderer)
             if reason := _unusable(found, tokenizer, options):
                 dropped[reason] += 1
             else:
@@ -170,24 +173,33 @@ def questions(preferences: Sequence[Preference]) -> list[Preference]:
     return list(found.values())
 
 
-def _preference(row: dict[str, Any]) -> Preference:
+def _preference(row: dict[str, Any], renderer: Renderer) -> Preference:
     metadata = dict(row["metadata"])
     prompt, answers = answers_of(row["messages"])
     said = {message["role"]: message["content"].strip() for message in answers}
     chosen, rejected = said.get("assistant", ""), said.get(REJECTED, "")
-    stated = any(metadata.get(name) for name in ("answer_format", "schema", "tools"))
-    form, schema = format_of(chosen or rejected, metadata) if stated else ("", "")
-    text = "\n\n".join(message["content"] for message in prompt)
+    formal = any(metadata.get(name) for name in ("answer_format", "schema", "tools"))
+    form, schema = format_of(chosen or rejected, metadata) if formal else ("", "")
     group = metadata.get("group") or group_of(prompt)
-    asked = Asked(text, chosen, form, schema)
-    return Preference(
-        row["id"], row["language"], prompt, chosen, rejected, asked, group, _is_told(text, metadata), may_quote(row)
+    told = _told(prompt, {**row, "metadata": metadata}, renderer)
+    prompt = prompt if told is None else told
+    asked = Asked(_text(prompt), chosen, form, schema)
+    quotable = may_quote(row)
+    return Preference(row["id"], row["language"], prompt, chosen, rejected, asked, group, told is not None, quotable)
+
+
+def _told(prompt: Messages, row: Mapping[str, Any], renderer: Renderer) -> Messages | None:
+    """The prompt with what its words do not say of tools and schema; None where words have no place for it."""
+    said = _text(prompt)
+    tools, schema = (
+        "" if one == _ASKED_IN_WORDS or one in said else one
+        for one in (stated(row, "tools", list), stated(row, "schema", dict))
     )
+    return renderer.tell(prompt, tools, schema) if prompt and (tools or schema) else prompt
 
 
-def _is_told(text: str, metadata: Mapping[str, str]) -> bool:
-    stated = {metadata.get("tools", ""), metadata.get("schema", "")} - {"", _ASKED_IN_WORDS}
-    return all(one in text for one in stated)
+def _text(messages: Messages) -> str:
+    return "\n\n".join(message["content"] for message in messages)
 
 
 def _unusable(one: Preference, tokenizer: PreTrainedTokenizerBase, options: Align) -> LeftOut | None:

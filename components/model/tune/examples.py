@@ -156,6 +156,29 @@ def is_answered(messages: Sequence[Mapping[str, str]]) -> bool:
     )
 
 
+def stated(document: Mapping[str, Any], name: str, kind: type[list[Any]] | type[dict[str, Any]]) -> str:
+    """What a document's metadata states as JSON; '' where it states nothing.
+
+    Args:
+        document: Its id, and its metadata as a dictionary.
+        name: Name in the metadata: `tools` or `schema`.
+        kind: What the JSON must be.
+
+    Raises:
+        HeadraceError: It is something else.
+    """
+    given: str = document["metadata"].get(name, "")
+    if given:
+        try:
+            value = json.loads(given)
+        except ValueError:
+            value = None
+        if not isinstance(value, kind):
+            wanted = "a JSON list of functions" if kind is list else "a JSON schema, which is an object"
+            raise HeadraceError(f"document {document['id']}: metadata.{name} is not {wanted}; correct or remove it")
+    return given
+
+
 class _Reader:
     """Turns documents into examples, and counts."""
 
@@ -179,9 +202,9 @@ class _Reader:
         if any(special in message["content"] for message in messages for special in specials):
             return LeftOut.SPECIAL_TOKEN
         answer = messages[-1]["content"]
-        if (tools := _json(document, "tools", list)) and _calls(answer) and call_violation(answer, tools):
+        if (tools := stated(document, "tools", list)) and _calls(answer) and call_violation(answer, tools):
             return LeftOut.BROKEN_CALL
-        if (schema := _json(document, "schema", dict)) and json_violation(answer, schema):
+        if (schema := stated(document, "schema", dict)) and json_violation(answer, schema):
             return LeftOut.BROKEN_JSON
         return None
 
@@ -191,8 +214,8 @@ class _Reader:
             self._renderer = self._renderer or Renderer(self._tokenizer)
             rendered = self._renderer.render(
                 [document["messages"] for document in dialogues],
-                [_json(document, "tools", list) for document in dialogues],
-                [_json(document, "schema", dict) for document in dialogues],
+                [stated(document, "tools", list) for document in dialogues],
+                [stated(document, "schema", dict) for document in dialogues],
             )
             for document, dialogue in zip(dialogues, rendered, strict=True):
                 kept = yield from self._fit(document, dialogue)
@@ -254,16 +277,3 @@ def _weight(document: Mapping[str, Any]) -> float:
     if not 0 <= weight < math.inf:
         raise HeadraceError(f"document {document['id']}: metadata.weight is {given!r}; write a number from 0 up")
     return weight
-
-
-def _json(document: Mapping[str, Any], name: str, kind: type[list[Any]] | type[dict[str, Any]]) -> str:
-    given: str = document["metadata"].get(name, "")
-    if given:
-        try:
-            value = json.loads(given)
-        except ValueError:
-            value = None
-        if not isinstance(value, kind):
-            wanted = "a JSON list of functions" if kind is list else "a JSON schema, which is an object"
-            raise HeadraceError(f"document {document['id']}: metadata.{name} is not {wanted}; correct or remove it")
-    return given

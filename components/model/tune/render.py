@@ -97,6 +97,20 @@ class Renderer:
             rendered.append(Rendered(learnt, len(before), whole))
         return rendered
 
+    def tell(self, messages: Sequence[Message], tools: str, schema: str) -> list[dict[str, Any]] | None:
+        """The messages with tools and schema in the system message, as `render` has them.
+
+        Args:
+            messages: Messages of role and content.
+            tools: A JSON list of the functions that may be called, '' for none.
+            schema: The JSON schema of the answer, '' for none.
+
+        Returns:
+            The messages; None where the template has a place of its own for the tools.
+        """
+        spoken, given = self._spoken(messages, json.loads(tools) if tools else [], schema)
+        return None if given else spoken
+
     def _joined(self, before: list[int], prompt: str, whole: str) -> list[int]:
         """The tokens of a question and, apart from them, of its answer, where one token would lie across their border.
 

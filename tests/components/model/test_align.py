@@ -296,17 +296,33 @@ def test_preferences_that_teach_nothing_are_an_error_that_says_why(
         aligned(given=given, method=method)
 
 
-def test_tools_and_schemas_have_to_be_in_the_words_of_the_question(base: Path, tmp_path: Path) -> None:
+def test_tools_and_schemas_are_told_as_in_tuning_where_the_words_do_not_tell_them(base: Path, tmp_path: Path) -> None:
     from transformers import AutoTokenizer
 
     from components.model.align.preferences import read_preferences
+    from components.model.tune.render import Renderer
 
-    schema = '{"type": "object"}'
+    schema, tools = '{"type": "object"}', '[{"type": "function", "function": {"name": "open"}}]'
     said = [("assistant", "{}"), ("rejected", "[]")]
-    asked = [*(f"JSON of {schema}, {n}?" for n in range(2)), "JSON?"]
-    given = write(tmp_path / "given", [([("user", one), *said], {"schema": schema}) for one in asked])
+    asked = [
+        (f"JSON of {schema}?", {"schema": schema}),
+        ("JSON?", {"schema": schema}),
+        ("Open it.", {"tools": tools}),
+    ]
+    given = write(tmp_path / "given", [([("user", one), *said], stated) for one, stated in asked])
     options = Align.model_validate({**QUICK, "method": "dpo"})
-    read = read_preferences(given, AutoTokenizer.from_pretrained(base), options)
+    tokenizer = AutoTokenizer.from_pretrained(base)
+    read = read_preferences(given, tokenizer, options)
+    assert not read.dropped
+    prompts = {one.prompt[-1]["content"]: one.prompt for one in (*read.training, *read.held_out)}
+    assert len(prompts[asked[0][0]]) == 1, "what its words say is not said twice"
+    for question, stated in asked[1:]:
+        dialogue = [{"role": "user", "content": question}, {"role": "assistant", "content": "{}"}]
+        [tuned] = Renderer(tokenizer).render([dialogue], [stated.get("tools", "")], [stated.get("schema", "")])
+        aligned = tokenizer.apply_chat_template(prompts[question], add_generation_prompt=True, return_dict=False)
+        assert tuned.tokens[: tuned.answer] == list(aligned)
+    tokenizer.chat_template = "{% if tools %}{{ tools }}{% endif %}" + tokenizer.chat_template
+    read = read_preferences(given, tokenizer, options)
     assert read.dropped == {"untold": 1} and len(read.training) == len(read.held_out) == 1
 
 
