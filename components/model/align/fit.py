@@ -7,18 +7,19 @@ are the same. An interrupted training goes on with weights, optimizer, schedule 
 import math
 import tempfile
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
-from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerControl, TrainerState
+from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState
 
 from components.common.errors import HeadraceError, Preempted
 from components.common.step import Context
 from components.model.align.options import Align
 from components.model.tracking import Log
+from components.model.tune.attempt import attempt
 from components.model.tune.checkpoints import Checkpoints
-from components.model.tune.faults import Preemption, is_out_of_memory
+from components.model.tune.faults import Preemption
 
 MEASURES = {
     "loss": "loss",
@@ -53,23 +54,11 @@ def fit(trainer: Trainer, options: Align, checkpoints: Checkpoints, phase: str, 
         Preempted: The process was asked to end; a checkpoint is kept, and the next attempt goes on from it.
         HeadraceError: Loss or gradient is no number, memory is full, a checkpoint is unsafe, or training ends early.
     """
-    trainer.create_model_card = lambda *_, **__: None  # type: ignore[method-assign]  # trl writes one into checkpoints
-    trainer.remove_callback(PrinterCallback)
     with Preemption() as preemption, tempfile.TemporaryDirectory() as folder:
         earlier = Path(folder, "checkpoint")
         watch = _Watch(options, checkpoints, preemption, phase, context, log)
         trainer.add_callback(watch)
-        resumed_at = checkpoints.bring_last(earlier)
-        try:
-            trainer.train(resume_from_checkpoint=str(earlier) if resumed_at else None)
-        except (MemoryError, RuntimeError) as error:
-            if is_out_of_memory(error):
-                raise out_of_memory(options, phase, trainer.state.global_step + 1) from error
-            raise
-        except UnpicklingError as error:
-            raise HeadraceError(
-                f"the checkpoint of step {resumed_at:,} in {checkpoints.uri} holds what is not safe to load; delete it"
-            ) from error
+        resumed_at = attempt(trainer, checkpoints, earlier, partial(out_of_memory, options, phase))
         step, last = trainer.state.global_step, trainer.state.max_steps
         if watch.preempted:
             raise Preempted(

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import transformers
 from peft import PeftModel
 from transformers import AutoTokenizer, Trainer
 
@@ -28,6 +27,7 @@ from components.model.align.reward_model import RewardModel, build, make_reward_
 from components.model.align.trainers import REFERENCE, arguments, load_tuned, make_trainer
 from components.model.context.stretch import configuration
 from components.model.tracking import Log, track
+from components.model.tune.attempt import settle
 from components.model.tune.checkpoints import Checkpoints, name_training
 from components.model.tune.faults import check_model
 from components.model.tune.method import save
@@ -56,9 +56,7 @@ def train(
         HeadraceError: The adapter is another model's, there is too little to train on, the training diverges,
             memory is full, or the reward model tells nothing.
     """
-    transformers.utils.logging.disable_progress_bar()
-    transformers.set_seed(options.seed)
-    torch.set_num_threads(options.threads or torch.get_num_threads())
+    settle(options.seed, options.threads)
     name = read_json(base / BASE)["name"]
     training = read_json(adapter / TRAINING)
     refuse_impossible(training, name, torch.cuda.device_count())

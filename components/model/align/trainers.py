@@ -24,6 +24,7 @@ from components.model.align.preferences import Messages, Preference, questions
 from components.model.align.rewards import REWARDS, Asked, gated, violated
 from components.model.context.stretch import configuration
 from components.model.precision import attention, weight_type
+from components.model.tune import attempt
 
 ADAPTED = "adapter_config.json"
 """What a directory holds when it is an adapter rather than whole weights."""
@@ -237,22 +238,13 @@ def _said(text: str) -> Messages:
 
 
 def arguments(options: Align, scratch: Path) -> dict[str, Any]:
-    """The arguments that all of trl's trainers take, as the options have them."""
-    return {
-        "output_dir": str(scratch),
-        "per_device_train_batch_size": options.batch_size,
-        "learning_rate": options.rate(),
-        "lr_scheduler_type": options.schedule,
-        "warmup_steps": options.warmup,
-        "gradient_checkpointing": False,
-        "bf16": False,
-        "use_cpu": not torch.cuda.is_available(),
-        "optim": "adamw_torch_fused",
-        "seed": options.seed,
-        "save_strategy": "no",
-        "report_to": "none",
-        "logging_steps": 1,
-        "logging_nan_inf_filter": False,  # it would hide that training diverges
-        "disable_tqdm": True,
-        "dataloader_pin_memory": torch.cuda.is_available(),
-    }
+    """The arguments of a trainer, as the options have them."""
+    common = attempt.arguments(
+        scratch,
+        batch_size=options.batch_size,
+        learning_rate=options.rate(),
+        schedule=options.schedule,
+        warmup=options.warmup,
+        seed=options.seed,
+    )
+    return {**common, "gradient_checkpointing": False, "bf16": False}

@@ -22,10 +22,11 @@ from components.model.context.stretch import stretch
 from components.model.launch.spread import spread
 from components.model.tracking import track
 from components.model.tune import ranks
+from components.model.tune.attempt import settle
 from components.model.tune.checkpoints import Checkpoints, name_training
 from components.model.tune.examples import Example, read_examples
 from components.model.tune.faults import check_model, refuse_impossible
-from components.model.tune.loop import arguments, fit, settle
+from components.model.tune.loop import arguments, fit
 from components.model.tune.loss import CompletionTrainer
 from components.model.tune.method import gathered, prepare, save, trained_weights
 from components.model.tune.options import Method, Tune
@@ -56,7 +57,7 @@ def run(base: Path, pairs: Path, adapter: Path, options: Tune, context: Context)
         HeadraceError: The input or the options are at fault, the loss is no number, or memory is full.
     """
     refuse_impossible(options)
-    settle(options)
+    settle(options.seed, options.threads)
     name = read_json(base / BASE)["name"]
     tokenizer = AutoTokenizer.from_pretrained(base)
     config = stretch(AutoConfig.from_pretrained(base), options.context)

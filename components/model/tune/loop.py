@@ -9,21 +9,20 @@ import statistics
 import tempfile
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import torch
-import transformers
-from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerControl, TrainerState
+from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState
 
 from components.common.errors import HeadraceError, Preempted
 from components.common.merkle import merkle_root
 from components.common.step import Context
 from components.model.tracking import Log
-from components.model.tune import ranks
+from components.model.tune import attempt, ranks
 from components.model.tune.checkpoints import Checkpoints
-from components.model.tune.faults import Preemption, is_out_of_memory, out_of_memory
+from components.model.tune.faults import Preemption, out_of_memory
 from components.model.tune.options import Loop
 from components.model.tune.order import Epochs
 from components.model.tune.validation import Verdict, judge
@@ -74,42 +73,29 @@ class Fitted:
     seconds_per_step: float
 
 
-def settle(options: Loop) -> None:
-    """Make this process compute as the options say; before anything is drawn or loaded."""
-    transformers.utils.logging.disable_progress_bar()
-    transformers.set_seed(options.seed)
-    torch.set_num_threads(options.threads or torch.get_num_threads())
-
-
 def arguments(options: Loop, scratch: Path) -> dict[str, Any]:
-    """The arguments that all of trl's trainers take, as the options have them.
+    """The arguments of a trainer, as the options have them.
 
     Args:
         options: How the steps go.
         scratch: Folder for what the trainer writes.
     """
     return {
-        "output_dir": str(scratch),
-        "per_device_train_batch_size": options.batch_size,
+        **attempt.arguments(
+            scratch,
+            batch_size=options.batch_size,
+            learning_rate=options.learning_rate,
+            schedule=options.schedule,
+            warmup=options.warmup,
+            seed=options.seed,
+        ),
         "per_device_eval_batch_size": options.batch_size,
         "gradient_accumulation_steps": options.accumulation,
-        "learning_rate": options.learning_rate,
-        "lr_scheduler_type": options.schedule,
-        "warmup_steps": options.warmup,
         "max_grad_norm": options.max_gradient_norm,
         "gradient_checkpointing": options.gradient_checkpointing,
         "gradient_checkpointing_kwargs": {"use_reentrant": False},
         "bf16": options.mixed_precision == "bf16",
         "fp16": options.mixed_precision == "fp16",
-        "use_cpu": not torch.cuda.is_available(),
-        "optim": "adamw_torch_fused",
-        "seed": options.seed,
-        "save_strategy": "no",
-        "report_to": "none",
-        "logging_steps": 1,
-        "logging_nan_inf_filter": False,  # it would hide that training diverges
-        "disable_tqdm": True,
-        "dataloader_pin_memory": torch.cuda.is_available(),
     }
 
 
@@ -134,25 +120,13 @@ def fit(
     """
     _hold_in_32_bits(trainer.model)
     trainer._get_train_sampler = lambda *_: epochs  # type: ignore[method-assign]  # there is no argument for it
-    trainer.create_model_card = lambda *_, **__: None  # type: ignore[method-assign]  # trl writes one into checkpoints
     progress = _Progress(options, epochs, context, log)
-    trainer.remove_callback(PrinterCallback)
     with Preemption() as preemption, tempfile.TemporaryDirectory() as folder:
         earlier = Path(folder, "checkpoint")
         keeper = _Keeper(options, checkpoints, preemption, validates=trainer.eval_dataset is not None)
         trainer.add_callback(progress)
         trainer.add_callback(keeper)
-        resumed_at = checkpoints.bring_last(earlier)
-        try:
-            trainer.train(resume_from_checkpoint=str(earlier) if resumed_at else None)
-        except (MemoryError, RuntimeError) as error:
-            if is_out_of_memory(error):
-                raise out_of_memory(options, trainer.state.global_step + 1) from error
-            raise
-        except UnpicklingError as error:
-            raise HeadraceError(
-                f"the checkpoint of step {resumed_at:,} in {checkpoints.uri} holds what is not safe to load; delete it"
-            ) from error
+        resumed_at = attempt.attempt(trainer, checkpoints, earlier, partial(out_of_memory, options))
         state = trainer.state
         verdict = judge(validations(state), options.patience)
         stopped = verdict.stop and state.global_step < state.max_steps

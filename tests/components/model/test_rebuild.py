@@ -56,14 +56,9 @@ def test_other_bytes_are_found_and_measured(
     place: Environment, trained: Path, run: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from components.model.rebuild import again
-    from components.model.tune import loop
+    from components.model.tune.attempt import settle
 
-    settle = loop.settle
-
-    def drift(options: loop.Loop) -> None:
-        settle(options.model_copy(update={"seed": 99}))
-
-    monkeypatch.setattr("components.model.tune.adapt.settle", drift)
+    monkeypatch.setattr("components.model.tune.adapt.settle", lambda seed, threads: settle(99, threads))
     monkeypatch.setattr(again, "code_digest", lambda: "0" * 64)
     rebuilt, _ = again.rebuild(place, run)
     assert rebuilt.result == Result.DIFFERS
