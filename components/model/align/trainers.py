@@ -9,6 +9,7 @@ copy of it under the name `ref` and computes the reference with that; given whol
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,8 @@ REFERENCE = "ref"
 
 Judge = Callable[[Sequence[Messages]], list[float]]
 """Says of dialogues how good their last answers are, from 0 to 1."""
+Maker = Callable[..., Trainer]
+"""Makes a trainer of a model and its tokenizer."""
 
 
 def load_tuned(base: Path, tuned: Path, precision: str, learns: bool = True) -> Any:
@@ -73,17 +76,11 @@ def make_trainer(
     Raises:
         HeadraceError: A step would ask more questions than there are.
     """
-    return _MAKERS[options.method](network, tokenizer, training, options, judge, arguments(options, scratch))
+    make = _MAKERS[options.method](training, options, arguments(options, scratch), judge)
+    return make(model=network, processing_class=tokenizer)
 
 
-def _dpo(
-    network: Any,
-    tokenizer: PreTrainedTokenizerBase,
-    training: Sequence[Preference],
-    options: Align,
-    _: Any,
-    common: Any,
-) -> Trainer:
+def _dpo(training: Sequence[Preference], options: Align, common: Any, _: Judge | None) -> Maker:
     losses = {"sigmoid": 1.0, **({"sft": options.anchor} if options.anchor else {})}
     config = DPOConfig(
         **common,
@@ -93,17 +90,10 @@ def _dpo(
         loss_weights=list(losses.values()),
         max_length=options.max_length,
     )
-    return DPOTrainer(model=network, args=config, train_dataset=_pairs(training), processing_class=tokenizer)
+    return partial(DPOTrainer, args=config, train_dataset=_pairs(training))
 
 
-def _orpo(
-    network: Any,
-    tokenizer: PreTrainedTokenizerBase,
-    training: Sequence[Preference],
-    options: Align,
-    _: Any,
-    common: Any,
-) -> Trainer:
+def _orpo(training: Sequence[Preference], options: Align, common: Any, _: Judge | None) -> Maker:
     os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
     from trl.experimental.orpo import ORPOConfig, ORPOTrainer
 
@@ -114,17 +104,10 @@ def _orpo(
         max_length=options.max_length,
         remove_unused_columns=False,
     )
-    return ORPOTrainer(model=network, args=config, train_dataset=_pairs(training), processing_class=tokenizer)
+    return partial(ORPOTrainer, args=config, train_dataset=_pairs(training))
 
 
-def _kto(
-    network: Any,
-    tokenizer: PreTrainedTokenizerBase,
-    training: Sequence[Preference],
-    options: Align,
-    _: Any,
-    common: Any,
-) -> Trainer:
+def _kto(training: Sequence[Preference], options: Align, common: Any, _: Judge | None) -> Maker:
     rows = [
         {"prompt": one.prompt, "completion": _said(answer), "label": good}
         for one in training
@@ -141,17 +124,10 @@ def _kto(
         desirable_weight=max(1.0, (len(rows) - good) / good),
         undesirable_weight=max(1.0, good / (len(rows) - good)),
     )
-    return KTOTrainer(model=network, args=config, train_dataset=Dataset.from_list(rows), processing_class=tokenizer)
+    return partial(KTOTrainer, args=config, train_dataset=Dataset.from_list(rows))
 
 
-def _reinforce(
-    network: Any,
-    tokenizer: PreTrainedTokenizerBase,
-    training: Sequence[Preference],
-    options: Align,
-    judge: Judge | None,
-    common: Any,
-) -> Trainer:
+def _reinforce(training: Sequence[Preference], options: Align, common: Any, judge: Judge | None) -> Maker:
     wanted, posed = options.reinforcement, questions(training)
     if wanted.prompts > len(posed):
         raise HeadraceError(
@@ -180,13 +156,7 @@ def _reinforce(
         }
         for one in posed
     ]
-    return GRPOTrainer(
-        model=network,
-        reward_funcs=functions,
-        args=config,
-        train_dataset=Dataset.from_list(rows),
-        processing_class=tokenizer,
-    )
+    return partial(GRPOTrainer, reward_funcs=functions, args=config, train_dataset=Dataset.from_list(rows))
 
 
 _MAKERS = {"dpo": _dpo, "orpo": _orpo, "kto": _kto, "grpo": _reinforce, "rlhf": _reinforce}
