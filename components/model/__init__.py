@@ -7,7 +7,7 @@ before that.
 import os
 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # waiting threads sleep: spinning ones starve their neighbours
-os.environ.setdefault("GOMP_SPINCOUNT", "0")
+os.environ.setdefault("GOMP_SPINCOUNT", "20000")  # but not at once: a step waits thousands of times, for microseconds
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # by the time a step loads a model it is a directory
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("TQDM_DISABLE", "1")  # progress goes through the step's context
