@@ -22,6 +22,8 @@ Observing = TypeVar("Observing", bound=BaseModel)
 def observe(options: Observing, where: str = "") -> Observing:
     """Note in each step's `observed` what the files look like now that its options name.
 
+    What has the `mode` off is left as it is: nobody reads its files.
+
     Args:
         options: A recipe, or a part of it.
         where: What to call it in messages: a path of fields, with a dot at its end.
@@ -29,6 +31,8 @@ def observe(options: Observing, where: str = "") -> Observing:
     Raises:
         UsageError: A file is not there; the message names the field.
     """
+    if getattr(options, "mode", "") == "off":
+        return options
     update: dict[str, Any] = {
         name: observe(value, f"{where}{name}.") for name, value in options if isinstance(value, BaseModel)
     }

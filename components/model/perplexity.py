@@ -7,9 +7,10 @@ from typing import Any
 import torch
 import transformers
 from torch.nn.functional import cross_entropy
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from components.model.precision import weight_type
+from components.model.tune.render import Renderer
 
 Messages = Sequence[Mapping[str, str]]
 
@@ -40,7 +41,7 @@ def answer_losses(
     device = "cuda" if torch.cuda.is_available() else "cpu"
     loaded: Any = AutoModelForCausalLM.from_pretrained(model, dtype=weight_type(precision))
     network = loaded.to(device).eval()
-    encoded = [_encode(tokenizer, dialogue) for dialogue in dialogues]
+    encoded = [(one.tokens, one.answer) for one in Renderer(tokenizer).render(dialogues)]
     order = sorted(range(len(encoded)), key=lambda number: len(encoded[number][0]))  # what is padded is computed
     found: dict[int, tuple[float, int]] = {}
     for start in range(0, len(order), batch_size):
@@ -64,11 +65,3 @@ def answer_losses(
             found[number] = (loss, count)
         progress(len(found))
     return [found[number] for number in range(len(dialogues))]
-
-
-def _encode(tokenizer: PreTrainedTokenizerBase, dialogue: Messages) -> tuple[list[int], int]:
-    """Token ids of a dialogue, and how many of them come before its answer."""
-    messages = [dict(message) for message in dialogue]
-    whole = tokenizer.apply_chat_template(messages, return_dict=False)
-    prompt = tokenizer.apply_chat_template(messages[:-1], add_generation_prompt=True, return_dict=False)
-    return list(whole), len(prompt)

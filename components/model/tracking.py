@@ -147,7 +147,7 @@ def surroundings() -> dict[str, Any]:
         "system": platform.system(),
         "device": torch.cuda.get_device_name() if gpu else "cpu",
         "cuda": torch.version.cuda or "none",
-        "precision": resolve("auto"),
+        "auto_precision": resolve("auto"),
         "threads": torch.get_num_threads(),
         "processes": int(os.environ.get("WORLD_SIZE", "1")),
     }

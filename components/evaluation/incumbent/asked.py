@@ -23,6 +23,7 @@ _NO_MATTER = {
     "examples",
     "limit",
     "mode",
+    "observed",
     "price",
     "resamples",
     "threads",

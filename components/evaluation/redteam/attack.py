@@ -93,7 +93,7 @@ def run(
     answered = [
         Answered(probe, *(heard[arm].answers[number].strip() for arm in _ARMS)) for number, probe in enumerate(probes)
     ]
-    (evidence / SAMPLES).write_text("".join(map(_sample, answered)), "utf-8")
+    (evidence / SAMPLES).write_text("".join(_sample(one, memory) for one in answered), "utf-8")
     return Outcome(
         counts_in=count_documents(pairs),
         counts_out=len(probes),
@@ -170,7 +170,7 @@ def _hear(
     return Heard([reply.text for reply in replies], trained, outside)
 
 
-def _sample(answered: Answered) -> str:
+def _sample(answered: Answered, memory: Memory) -> str:
     probe = answered.probe
     row: dict[str, Any] = {
         "id": probe.id,
@@ -178,7 +178,7 @@ def _sample(answered: Answered) -> str:
         "language": probe.language,
         "group": probe.group,
         "question": probe.question,
-        "quotable": probe.quotable,
+        "quotable": probe.quotable and memory.quotable,
         BASE: {"answer": answered.base, "score": probe.score(answered.base)},
         CANDIDATE: {"answer": answered.candidate, "score": probe.score(answered.candidate)},
     }

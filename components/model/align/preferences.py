@@ -109,7 +109,7 @@ def read_preferences(path: Path, tokenizer: PreTrainedTokenizerBase, options: Al
         for row in batch.to_pylist():
             documents += 1
             found = _preference(row, renderer)
-            if reason := _unusable(found, tokenizer, options):
+            if reason := _unusable(found, tokenizer, renderer, options):
                 dropped[reason] += 1
             else:
                 usable.append(found)
@@ -202,7 +202,9 @@ def _text(messages: Messages) -> str:
     return "\n\n".join(message["content"] for message in messages)
 
 
-def _unusable(one: Preference, tokenizer: PreTrainedTokenizerBase, options: Align) -> LeftOut | None:
+def _unusable(
+    one: Preference, tokenizer: PreTrainedTokenizerBase, renderer: Renderer, options: Align
+) -> LeftOut | None:
     answers = [answer for answer in (one.chosen, one.rejected) if answer]
     if not answers or not one.prompt or one.prompt[-1]["role"] not in ("user", "tool"):
         return LeftOut.NO_ANSWER
@@ -217,11 +219,8 @@ def _unusable(one: Preference, tokenizer: PreTrainedTokenizerBase, options: Alig
         return LeftOut.SPECIAL_TOKEN
     if not one.told:
         return LeftOut.UNTOLD
-    longest = max(
-        len(tokenizer.apply_chat_template([*one.prompt, {"role": "assistant", "content": answer}], return_dict=False))
-        for answer in answers
-    )
-    return LeftOut.TOO_LONG if longest > options.max_length else None
+    rendered = renderer.render([[*one.prompt, {"role": "assistant", "content": answer}] for answer in answers])
+    return LeftOut.TOO_LONG if max(len(whole.tokens) for whole in rendered) > options.max_length else None
 
 
 def _check_both_kinds(training: Sequence[Preference]) -> None:

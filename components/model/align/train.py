@@ -26,6 +26,7 @@ from components.model.align.preferences import Preferences, read_preferences
 from components.model.align.reward_model import RewardModel, build, make_reward_trainer, save_model, weigh_model
 from components.model.align.trainers import REFERENCE, arguments, load_tuned, make_trainer
 from components.model.context.stretch import configuration
+from components.model.precision import resolve
 from components.model.tracking import Log, track
 from components.model.tune.attempt import settle
 from components.model.tune.checkpoints import Checkpoints, name_training
@@ -75,7 +76,7 @@ def train(
         "code": code_digest(),
     }
     inputs = {"base": base, "tuned": adapter, "preferences": preferences}
-    label = f"align-{name_training(context.stage, inputs, options, LIBRARIES)[:12]}"
+    label = f"align-{name_training(context.stage, inputs, options, resolve(options.precision), LIBRARIES)[:12]}"
     run = f"{options.experiment}/{label}"
     kept = _Kept(store_of(context.environment), inputs, options, context)
     recipe = {"model": {"align": options.model_dump(mode="json", by_alias=True)}}
@@ -115,6 +116,7 @@ def train(
         "steps": trainer.state.global_step,
         "curves": curves(trainer.state.log_history),
         "metrics": [metric.model_dump(mode="json", exclude_none=True) for metric in metrics],
+        "precision": resolve(options.precision),
         "threads": torch.get_num_threads(),
         "versions": {library: version(library) for library in LIBRARIES},
         **found,
@@ -188,7 +190,8 @@ class _Kept:
 
     def fit(self, trainer: Trainer, phase: str, log: Log) -> int:
         """Train, from where an earlier attempt was interrupted; returns the step that it had come to."""
-        training = name_training(f"{self._context.stage} {phase}", self._inputs, self._options, LIBRARIES)
+        precision = resolve(self._options.precision)
+        training = name_training(f"{self._context.stage} {phase}", self._inputs, self._options, precision, LIBRARIES)
         checkpoints = Checkpoints(self._store, training, self._options.keep_checkpoints)
         self._all[phase] = checkpoints
         return fit(trainer, self._options, checkpoints, phase, self._context, log)

@@ -81,7 +81,7 @@ def add_up(base: Path, adapter: Path, candidate: Path, precision: str) -> None:
         base: Model directory the adapter was trained on.
         adapter: An adapter as peft saves it (LoRA, with or without rank-stabilised scale, DoRA), or whole weights.
         candidate: Directory to write to.
-        precision: `auto`, `bf16` or `fp32`.
+        precision: `bf16` or `fp32`; `auto` for what this machine computes in.
 
     Raises:
         HeadraceError: There are no safetensors, or weights that are no numbers.

@@ -154,9 +154,9 @@ def changes(tags: Mapping[str, str], then: Mapping[str, Any]) -> tuple[str, ...]
         old, new = (where["libraries"].get(library, "none") for where in (then, now))
         if old != new:
             found.append(f"{library}: {old} then, {new} now")
-    for what in ("python", "machine", "system", "device", "cuda", "precision", "processes"):
-        if then.get(what) != now[what]:
-            found.append(f"{what}: {then.get(what)} then, {now[what]} now")
+    for what in ("python", "machine", "system", "device", "cuda", "auto_precision", "processes"):
+        if what in then and then[what] != now[what]:
+            found.append(f"{what}: {then[what]} then, {now[what]} now")
     return tuple(found)
 
 

@@ -20,6 +20,7 @@ from components.model.context.needle import as_values, find, haystacks, needle
 from components.model.context.page import add_needles
 from components.model.context.stretch import stretch
 from components.model.launch.spread import spread
+from components.model.precision import resolve
 from components.model.tracking import track
 from components.model.tune import ranks
 from components.model.tune.attempt import settle
@@ -31,7 +32,7 @@ from components.model.tune.loss import CompletionTrainer
 from components.model.tune.method import gathered, prepare, save, trained_weights
 from components.model.tune.options import Method, Tune
 from components.model.tune.order import Epochs
-from components.model.tune.packing import Collator, fill, lay_out, require_packable, tabulate, takes_positions
+from components.model.tune.packing import Collator, fill, goes_by_mask, lay_out, require_packable, tabulate
 from components.model.tune.report import write_report
 from components.model.tune.validation import draw
 from components.model.versions import BASE, QUOTABLE, TRAINING, read_json
@@ -69,7 +70,8 @@ def run(base: Path, pairs: Path, adapter: Path, options: Tune, context: Context)
 
     settings = {**options.model_dump(mode="json"), "base": name, "pairs": read.trained}
     tags = {"base": entry_of(base), "pairs": entry_of(pairs), "code": code_digest()}
-    training = name_training(context.stage, {"base": base, "pairs": pairs}, options, libraries(options))
+    precision = resolve(options.precision)
+    training = name_training(context.stage, {"base": base, "pairs": pairs}, options, precision, libraries(options))
     label = f"tune-{training[:12]}"
     checkpoints = Checkpoints(store_of(context.environment), training, options.keep_checkpoints)
     with (
@@ -117,6 +119,7 @@ def run(base: Path, pairs: Path, adapter: Path, options: Tune, context: Context)
             "merkle_root": merkle_root(validated),
             "losses": fitted.validation,
         },
+        "precision": precision,
         "threads": torch.get_num_threads(),
         "versions": {library: version(library) for library in libraries(options)},
     }
@@ -176,7 +179,7 @@ def _trainer(
             tokenizer.pad_token_id,
             packed=options.packing,
             flat=options.packing and "flash" in attention,
-            shared=not options.packing and attention == "eager" and _sees_all(config),
+            shared=not options.packing and attention == "eager" and goes_by_mask(config),
             weighted=options.loss.length_weight != 1 or any(example.weight != 1 for example in examples),
             length_weight=options.loss.length_weight,
         ),
@@ -198,11 +201,6 @@ def _trainer(
         options.seed,
     )
     return trainer, epochs
-
-
-def _sees_all(config: PreTrainedConfig) -> bool:
-    """Whether a model goes by the mask that it is given: positions are told, and no layer looks through a window."""
-    return takes_positions(config) and not getattr(config, "sliding_window", None)
 
 
 def _needle_lengths(options: Tune) -> list[int]:

@@ -20,7 +20,6 @@ from components.common.ledger import artifact_files, canonical, entry_of, file_d
 from components.common.options import Options
 from components.common.sealed_store import SealedStore
 from components.common.vault import DamagedFile
-from components.model.precision import resolve
 from components.model.tune import ranks
 
 FOLDER = "checkpoints"
@@ -36,13 +35,16 @@ class Damaged(HeadraceError):
     """The files of a checkpoint are not those that were stored."""
 
 
-def name_training(stage: str, inputs: Mapping[str, Path], options: Options, libraries: Collection[str]) -> str:
+def name_training(
+    stage: str, inputs: Mapping[str, Path], options: Options, precision: str, libraries: Collection[str]
+) -> str:
     """Digest of all that goes into a training.
 
     Args:
         stage: `area/name` of the step.
         inputs: Artifacts it reads, by name.
         options: How it trains.
+        precision: What its option `precision` means on this machine.
         libraries: Distributions whose version matters.
     """
     return sha256(
@@ -56,7 +58,7 @@ def name_training(stage: str, inputs: Mapping[str, Path], options: Options, libr
                 "code": code_digest(),
                 "libraries": {library: version(library) for library in libraries},
                 "device": "cuda" if torch.cuda.is_available() else "cpu",
-                "precision": resolve("auto"),
+                "precision": precision,
                 "processes": ranks.count(),
             }
         )

@@ -4,6 +4,7 @@ import json
 import math
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -250,13 +251,15 @@ class _Reader:
         length = len(whole.tokens)
         if length <= self._max_length:
             return [Chunk(0, 0, length)]
-        encoded = self._tokenizer(
-            whole.text,
-            add_special_tokens=not document["messages"],
-            split_special_tokens=not document["messages"],
-            return_offsets_mapping=True,
-        )
-        starts = [start for start, _ in encoded["offset_mapping"]]
+        starts: list[int] = []
+        for begin, end in pairwise(sorted({0, whole.border, len(whole.text)})):
+            encoded = self._tokenizer(
+                whole.text[begin:end],
+                add_special_tokens=not document["messages"],
+                split_special_tokens=not document["messages"],
+                return_offsets_mapping=True,
+            )
+            starts += [begin + start for start, _ in encoded["offset_mapping"]]
         starts += [len(whole.text)] * (length - len(starts))  # what ends a text
         return split(length, self._max_length, self._chunks.overlap, borders(whole.text, starts))
 

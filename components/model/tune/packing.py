@@ -66,6 +66,20 @@ def takes_positions(config: PreTrainedConfig) -> bool:
     return not has_alibi(config) and "position_ids" in inspect.signature(network.forward).parameters
 
 
+def goes_by_mask(config: PreTrainedConfig) -> bool:
+    """Whether a token of an architecture is told of others by attention mask and positions alone.
+
+    Not so with layers that look through a window or go on from the token before (convolutions, recurrences), nor with
+    experts whose balance is counted by mask.
+    """
+    text = config.get_text_config()
+    network: Any = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
+    windows = getattr(text, "sliding_window", None) or getattr(text, "window_size", None)
+    layers = set(getattr(text, "layer_types", None) or ()) - {"full_attention"}
+    experts = hasattr(text, "output_router_logits")
+    return takes_positions(config) and not (network._is_stateful or windows or layers or experts)
+
+
 def require_packable(config: PreTrainedConfig) -> None:
     """Refuse to pack for an architecture that takes no positions, and so cannot tell examples of a row apart.
 

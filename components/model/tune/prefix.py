@@ -11,10 +11,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-_SHORTER = 0.8
-"""Share of the padded tokens that a tree may have, to be worth it."""
-_WIDER = 4
-"""How many times as many pairs of tokens as in padded rows its attention may look at: they take memory."""
+_WORTH = 0.8
+"""Share of the work of padded rows that a tree may be."""
+_EVEN = 3000
+"""Tokens of a row at which attention is as much work as the rest of a layer: in SmolLM2-135M, more in larger models."""
+_PAIRS = 2**19
+"""Pairs of tokens that attention may look at although padded rows have fewer: they take memory, here a little."""
 
 
 def common_prefix(tokens: Sequence[Tensor], labels: Sequence[Tensor], unscored: int) -> int:
@@ -36,8 +38,9 @@ def common_prefix(tokens: Sequence[Tensor], labels: Sequence[Tensor], unscored: 
     )
     shared = min(int(alike), before_scored - 1, fewest - 1)
     together, padded = sum(map(len, tokens)) - shared * (len(tokens) - 1), longest * len(tokens)
-    worth = together <= _SHORTER * padded and together**2 <= _WIDER * padded * longest
-    return shared if shared > 0 and worth else 0
+    less = together * (_EVEN + together) <= _WORTH * padded * (_EVEN + longest)
+    fits = together**2 <= max(_PAIRS, padded * longest)
+    return shared if shared > 0 and less and fits else 0
 
 
 def join(rows: Sequence[Tensor], shared: int) -> Tensor:

@@ -35,11 +35,13 @@ class Rendered:
         tokens: Ids of the tokens, the answer and what ends it included.
         answer: How many of them come before the answer.
         text: The text they stand for.
+        border: Characters before which and after which it is tokenized apart; 0 where it is as a whole.
     """
 
     tokens: list[int]
     answer: int
     text: str
+    border: int = 0
 
 
 class Renderer:
@@ -93,8 +95,15 @@ class Renderer:
         ):
             if not whole.startswith(prompt) or whole == prompt:
                 raise HeadraceError(_mismatch(prompt, whole))
-            learnt = tokens if tokens[: len(before)] == before else self._joined(before, prompt, whole)
-            rendered.append(Rendered(learnt, len(before), whole))
+            if tokens[: len(before)] == before:
+                rendered.append(Rendered(tokens, len(before), whole))
+                continue
+            # A token would lie across the border of question and answer, as when an answer begins with a line break.
+            # The model is asked with the question's tokens alone, so it learns to go on from those.
+            [answer] = self._encode([whole[len(prompt) :]])
+            if self._tokenizer.decode([*before, *answer]) != self._tokenizer.decode(tokens):
+                raise HeadraceError(_mismatch(prompt, whole))
+            rendered.append(Rendered([*before, *answer], len(before), whole, len(prompt)))
         return rendered
 
     def tell(self, messages: Sequence[Message], tools: str, schema: str) -> list[dict[str, Any]] | None:
@@ -110,17 +119,6 @@ class Renderer:
         """
         spoken, given = self._spoken(messages, json.loads(tools) if tools else [], schema)
         return None if given else spoken
-
-    def _joined(self, before: list[int], prompt: str, whole: str) -> list[int]:
-        """The tokens of a question and, apart from them, of its answer, where one token would lie across their border.
-
-        An answer that begins with a line break is such a one: the model is asked with the question's tokens alone, so
-        it learns to go on from those.
-        """
-        [answer] = self._encode([whole[len(prompt) :]])
-        if self._tokenizer.decode([*before, *answer]) != self._tokenizer.decode(self._encode([whole])[0]):
-            raise HeadraceError(_mismatch(prompt, whole))
-        return [*before, *answer]
 
     def _encode(self, texts: Sequence[str]) -> list[list[int]]:
         """Tokenize rendered texts: what a template writes is all there is, nothing is added."""

@@ -4,12 +4,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from transformers import AutoConfig
 
 from components.model.tune.examples import UNSCORED, Example
-from components.model.tune.packing import Collator, tabulate
+from components.model.tune.packing import Collator, goes_by_mask, tabulate
 
 
 def rows(*examples: tuple[list[int], int]) -> list[dict[str, Any]]:
@@ -88,5 +90,22 @@ def test_loss_and_gradients_are_those_of_padded_rows(base: Path) -> None:
 def test_what_would_take_more_memory_or_is_scored_from_the_beginning_is_padded() -> None:
     long = rows(*(([7, 7, n, *range(200)], 190) for n in range(12)))
     assert Collator(0, shared=True)(long)["input_ids"].shape == (12, 203)
+    wide = rows(*(([*range(250), n, *range(770)], 1000) for n in range(6)))
+    assert Collator(0, shared=True)(wide)["input_ids"].shape == (6, 1021), "fewer tokens, but more work"
     texts = rows(([1, 2, 3, 4], 1), ([1, 2, 3, 5], 1))
     assert Collator(0, shared=True)(texts)["input_ids"].shape == (2, 4)
+
+
+@pytest.mark.parametrize(
+    ("config", "goes"),
+    [
+        ({"model_type": "llama"}, True),
+        ({"model_type": "qwen3"}, True),
+        ({"model_type": "mistral"}, False),
+        ({"model_type": "gemma3_text"}, False),
+        ({"model_type": "lfm2", "num_hidden_layers": 2, "layer_types": ["conv", "full_attention"]}, False),
+        ({"model_type": "olmoe"}, False),
+    ],
+)
+def test_only_models_that_go_by_the_mask_get_a_tree(config: dict[str, Any], goes: bool) -> None:
+    assert goes_by_mask(AutoConfig.for_model(**config)) == goes
