@@ -3,6 +3,7 @@
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -78,8 +79,8 @@ def play(
     assert client.CustomObjectsApi(cluster).list_namespaced_custom_object(*WHERE, NAMESPACE, "trainjobs")["items"] == []
 
 
-def does(place: Environment, tmp_path: Path) -> Work:
-    """Nodes that do what the TrainJob's command would have them do, in this process."""
+def does(place: Environment, tmp_path: Path, may_end: Callable[[], bool] = lambda: True) -> Work:
+    """Nodes that do what the TrainJob's command would have them do, in this process, until they may end."""
 
     def work(manifest: dict[str, Any], say: Callable[[int, str], None]) -> str:
         _, _, module, store, key, *_ = manifest["spec"]["trainer"]["command"]
@@ -92,6 +93,8 @@ def does(place: Environment, tmp_path: Path) -> Work:
         say(1, "the second node")
         write_outcome(job.run(), folder / OUTCOME)
         parcel.give(job, folder, store_of(place), key)
+        while not may_end():
+            time.sleep(0.1)
         return ""
 
     return work
@@ -100,14 +103,19 @@ def does(place: Environment, tmp_path: Path) -> Work:
 def test_a_job_is_done_by_nodes_and_nothing_is_left_of_it(
     play: Any, place: Environment, job: Job, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    with play(does(place, tmp_path)) as trainer:
+    said: list[str] = []
+
+    def told_of_readiness() -> bool:
+        said.extend(capfd.readouterr().out.splitlines())
+        return any("2 of 2 nodes ready" in line for line in said)
+
+    with play(does(place, tmp_path, told_of_readiness)) as trainer:
         outcome = on_nodes(job, place, pause=0.1)
     assert (job.paths["counted"] / "count.txt").read_text() == "3"
     assert (outcome.counts_in, outcome.metrics, outcome.report.subtitle) == (3, {"words": 3}, "3 words")
-    said = capfd.readouterr().out.splitlines()
+    said += capfd.readouterr().out.splitlines()
     assert {"the first node", "[node 1] the second node"} <= set(said)
     assert sum(line.startswith("::progress") for line in said) == 1, "one node says how far it is"
-    assert any("2 of 2 nodes ready" in line for line in said)
 
     [seen] = trainer.seen.values()
     assert seen["spec"]["runtimeRef"]["name"] == "torch-distributed"
