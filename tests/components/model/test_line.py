@@ -24,7 +24,7 @@ def dialogues(license: str, use: str) -> list[list[tuple[str, str]]]:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 def test_tuning_smollm2_teaches_facts_that_hold_in_another_wording(
     tmp_path: Path,
     context: Callable[[str], Context],
