@@ -138,7 +138,7 @@ class Collator:
         columns = {"input_ids": (tokens, self.pad_token_id), "labels": (labels, UNSCORED)}
         if self.weighted:
             columns[WEIGHTS] = ([self._weights(row) for row in rows], 0)
-        if self.shared and (shared := common_prefix(tokens, labels, UNSCORED)):
+        if self.shared and (shared := common_prefix(tokens, labels)):
             joined = {name: join(values, shared) for name, (values, _) in columns.items()}
             return joined | tree([len(row) for row in tokens], shared)
         if self.packed:

@@ -11,6 +11,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from components.model.tune.examples import UNSCORED
+
 _WORTH = 0.8
 """Share of the work of padded rows that a tree may be."""
 _EVEN = 3000
@@ -19,13 +21,12 @@ _PAIRS = 2**19
 """Pairs of tokens that attention may look at although padded rows have fewer: they take memory, here a little."""
 
 
-def common_prefix(tokens: Sequence[Tensor], labels: Sequence[Tensor], unscored: int) -> int:
+def common_prefix(tokens: Sequence[Tensor], labels: Sequence[Tensor]) -> int:
     """How many tokens the examples of a batch share, when it is worth computing them once.
 
     Args:
         tokens: Ids of each example.
         labels: Its targets.
-        unscored: The target of a token that is not scored.
 
     Returns:
         Length of the beginning; the token after it is not scored in any example. 0: rows are better padded.
@@ -33,9 +34,8 @@ def common_prefix(tokens: Sequence[Tensor], labels: Sequence[Tensor], unscored: 
     longest, fewest = max(map(len, tokens)), min(map(len, tokens))
     head = torch.stack([row[:fewest] for row in tokens])
     alike = (head == head[0]).all(dim=0).long().cumprod(dim=0).sum()
-    before_scored = min(
-        int((row != unscored).long().argmax()) if (row != unscored).any() else len(row) for row in labels
-    )
+    scored = [(row != UNSCORED).nonzero().flatten().tolist() for row in labels]
+    before_scored = min(places[0] if places else len(row) for places, row in zip(scored, labels, strict=True))
     shared = min(int(alike), before_scored - 1, fewest - 1)
     together, padded = sum(map(len, tokens)) - shared * (len(tokens) - 1), longest * len(tokens)
     less = together * (_EVEN + together) <= _WORTH * padded * (_EVEN + longest)

@@ -99,6 +99,8 @@ def test_the_prompt_is_in_tokens_what_the_model_is_asked_and_the_rest_is_the_ans
     assert rendered.tokens[: rendered.answer] == asked
     assert rendered.text == tokenizer.apply_chat_template(messages, tokenize=False)
     assert tokenizer.decode(rendered.tokens) == rendered.text
+    if not rendered.border:
+        assert rendered.tokens == tokenizer.apply_chat_template(messages, return_dict=False)
     assert tokenizer.decode(rendered.tokens[rendered.answer :]) == f"{said[-1]}<|im_end|>\n"
 
 

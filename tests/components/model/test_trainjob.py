@@ -116,6 +116,7 @@ def test_a_job_is_done_by_nodes_and_nothing_is_left_of_it(
     said += capfd.readouterr().out.splitlines()
     assert {"the first node", "[node 1] the second node"} <= set(said)
     assert sum(line.startswith("::progress") for line in said) == 1, "one node says how far it is"
+    assert any("2 of 2 nodes ready" in line for line in said)
 
     [seen] = trainer.seen.values()
     assert seen["spec"]["runtimeRef"]["name"] == "torch-distributed"
