@@ -59,6 +59,8 @@ _ACCELERATOR = "cloud.google.com/gke-accelerator"
 _ENFORCE = "pod-security.kubernetes.io/enforce"
 _DEFAULT_CLASS = "storageclass.kubernetes.io/is-default-class"
 _ROUTES = "httproutes.gateway.networking.k8s.io"
+_TRAINER = "trainer.kubeflow.org"
+_TRAINJOBS = Definition(f"trainjobs.{_TRAINER}", "v1alpha1", "Kubeflow Trainer 2.0")
 
 
 def examine(environment: Environment) -> list[Finding]:
@@ -73,6 +75,7 @@ def judge(facts: Facts) -> list[Finding]:
     if facts.trouble is None:
         findings += [
             *_definitions(facts),
+            *_runtime(facts),
             *_kserve(facts),
             *_gateway(facts),
             *_namespaces(facts),
@@ -97,6 +100,8 @@ def definitions(environment: Environment) -> list[Definition]:
         wanted += [Definition("services.serving.knative.dev", "v1", "Knative Serving 1.0", ("spec.traffic",))]
     if _scales_with_keda(environment):
         wanted += [Definition("scaledobjects.keda.sh", "v1alpha1", "KEDA 2")]
+    if environment.training.nodes > 1:
+        wanted += [_TRAINJOBS]
     return [*wanted, Definition("pipelineversions.pipelines.kubeflow.org", "v2beta1", "Kubeflow Pipelines 2.14")]
 
 
@@ -167,6 +172,8 @@ def paths(environment: Environment) -> dict[str, bool]:
         wanted |= {definition.path: False, definition.discovery: False}
     if parent := environment.serving.parent_gateway:
         wanted[_gateway_path(parent)] = False
+    if environment.training.nodes > 1:
+        wanted[_runtime_path(environment)] = False
     for namespace in _namespaces_of(environment):
         wanted |= {_namespace(namespace): False, _quotas(namespace): False}
     wanted |= {_secret(*place): True for place in _secrets_of(environment)}
@@ -196,6 +203,10 @@ def _account_path(account: Account) -> str:
 def _gateway_path(parent: str) -> str:
     namespace, _, name = parent.partition("/")
     return f"/apis/gateway.networking.k8s.io/v1/namespaces/{namespace}/gateways/{name}"
+
+
+def _runtime_path(environment: Environment) -> str:
+    return f"/apis/{_TRAINER}/v1alpha1/clustertrainingruntimes/{environment.training.runtime}"
 
 
 def _overlay(facts: Facts) -> str:
@@ -291,6 +302,19 @@ def _has(schema: dict[str, Any], path: str) -> bool:
         if schema is None:
             return False
     return True
+
+
+def _runtime(facts: Facts) -> Iterator[Finding]:
+    training = facts.environment.training
+    if training.nodes == 1 or facts.answers[_TRAINJOBS.path].status == 404:
+        return
+    what = f"Trainer's ClusterTrainingRuntime {training.runtime}"
+    if (answer := facts.answers[_runtime_path(facts.environment)]).ok:
+        yield _good(what)
+    elif answer.status == 404:
+        yield _bad(f"{what} does not exist", "install Trainer's runtimes, or correct training.runtime")
+    else:
+        yield _unseen(what, f"get clustertrainingruntimes.{_TRAINER}", answer)
 
 
 def _kserve(facts: Facts) -> Iterator[Finding]:

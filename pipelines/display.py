@@ -76,7 +76,7 @@ class Display:
             number, bar = self._running.pop(id(step))
             self._bars.remove_task(bar)
         took = "reused" if step.state == "cached" else f"{step.seconds:6.1f} s"
-        self.say(f"{_MARKS[step.state]} {number:>2}/{self._total} {step.name:<16}[/] {took:>9}  {_summary(step)}")
+        self.say(f"{_MARKS[step.state]} {number:>2}/{self._total} {step.name:<19}[/] {took:>9}  {_summary(step)}")
 
     def _count(self) -> int:
         """Number a step; a loop may have more of them than the pipeline shows."""

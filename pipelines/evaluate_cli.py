@@ -41,7 +41,7 @@ def evaluate(
         Path | None, typer.Option(help="Folder with lm-eval task YAML of your own; such files may run Python.")
     ] = None,
     questions: Annotated[
-        Path | None, typer.Option(help="Folder of held-out questions, as model/curate writes them.")
+        Path | None, typer.Option(help="Folder of held-out questions, as data/curate writes them.")
     ] = None,
     revision: Annotated[
         str, typer.Option(help="Revision of --model that must answer; pins the gateway's choice.")

@@ -4,14 +4,16 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
 import transformers
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from torch.nn.utils.rnn import pad_sequence
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
 
 from components.model.precision import weight_type
+from components.model.tune.render import Rendered, Renderer
 
 Dialogue = Sequence[Mapping[str, str]]
 
@@ -35,20 +37,31 @@ class Answerer:
     """A chat model.
 
     Args:
-        model: Model directory.
-        precision: `auto`, `bf16` or `fp32`.
+        network: The model.
+        tokenizer: Its tokenizer.
         longest: Most tokens of an answer.
     """
 
-    def __init__(self, model: Path, precision: str, longest: int) -> None:
-        transformers.utils.logging.disable_progress_bar()
-        self._tokenizer = AutoTokenizer.from_pretrained(model, padding_side="left")
-        if self._tokenizer.pad_token_id is None:
-            self._tokenizer.pad_token = self._tokenizer.eos_token
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-        loaded: Any = AutoModelForCausalLM.from_pretrained(model, dtype=weight_type(precision))
-        self._network = loaded.to(device).eval()
+    def __init__(self, network: Any, tokenizer: PreTrainedTokenizerBase, longest: int) -> None:
+        self._network = network
+        self._tokenizer: Any = tokenizer
+        self._renderer = Renderer(tokenizer)
+        self._filler = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
         self._longest = longest
+
+    @classmethod
+    def load(cls, model: Path, precision: str, longest: int) -> Self:
+        """Load a model directory.
+
+        Args:
+            model: Model directory.
+            precision: `auto`, `bf16` or `fp32`.
+            longest: Most tokens of an answer.
+        """
+        transformers.utils.logging.disable_progress_bar()
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        network: Any = AutoModelForCausalLM.from_pretrained(model, dtype=weight_type(precision))
+        return cls(network.to(device).eval(), AutoTokenizer.from_pretrained(model), longest)
 
     def answer(
         self, dialogues: Sequence[Dialogue], batch_size: int, progress: Callable[[int], None] = lambda done: None
@@ -76,10 +89,19 @@ class Answerer:
         return reply, time.perf_counter() - began
 
     def likelihoods(self, dialogues: Sequence[Dialogue], batch_size: int) -> list[np.ndarray]:
-        """Say how likely the last message of every dialogue is: natural logarithms, one for each of its tokens."""
+        """Say how likely the answer that ends each dialogue is, what ends it included, as tuning scores it.
+
+        Args:
+            dialogues: Each ends with an answer.
+            batch_size: How many are scored at a time.
+
+        Returns:
+            For each dialogue natural logarithms, one for each token of its answer.
+        """
+        rendered = self._renderer.render(dialogues)
         found: list[np.ndarray] = []
-        for start in range(0, len(dialogues), batch_size):
-            found += self._score(dialogues[start : start + batch_size])
+        for start in range(0, len(rendered), batch_size):
+            found += self._score(rendered[start : start + batch_size])
         return found
 
     def _encode(self, dialogue: Dialogue) -> list[int]:
@@ -91,17 +113,23 @@ class Answerer:
             )
         )
 
-    def _pad(self, encoded: Sequence[list[int]]) -> Any:
-        return self._tokenizer.pad({"input_ids": list(encoded)}, return_tensors="pt").to(self._network.device)
+    def _pad(self, rows: Sequence[list[int]], side: str) -> dict[str, torch.Tensor]:
+        """Rows of one length: filled up at the left where they go on, at the right where their positions count."""
+        tokens = [torch.tensor(row) for row in rows]
+        padded = {
+            "input_ids": pad_sequence(tokens, True, self._filler, padding_side=side),
+            "attention_mask": pad_sequence([torch.ones_like(row) for row in tokens], True, 0, padding_side=side),
+        }
+        return {name: values.to(self._network.device) for name, values in padded.items()}
 
     def _generate(self, encoded: Sequence[list[int]]) -> list[Reply]:
-        padded = self._pad(encoded)
+        padded = self._pad(encoded, "left")
         with torch.inference_mode():
             written = self._network.generate(
                 **padded,
                 do_sample=False,
                 max_new_tokens=self._longest,
-                pad_token_id=self._tokenizer.pad_token_id,
+                pad_token_id=self._filler,
                 # what a sampling configuration of the model says would only be warned about
                 temperature=None,
                 top_p=None,
@@ -117,15 +145,14 @@ class Answerer:
             replies.append(Reply(text, len(prompt), length))
         return replies
 
-    def _score(self, dialogues: Sequence[Dialogue]) -> list[np.ndarray]:
-        wholes = [self._encode(dialogue) for dialogue in dialogues]
-        lengths = [
-            len(whole) - len(self._encode(dialogue[:-1])) for whole, dialogue in zip(wholes, dialogues, strict=True)
-        ]
-        longest = max(lengths)
-        padded = self._pad(wholes)
+    def _score(self, rendered: Sequence[Rendered]) -> list[np.ndarray]:
+        first = min(one.answer for one in rendered)
+        padded = self._pad([one.tokens for one in rendered], "right")
+        following = padded["input_ids"][:, first:]
         with torch.inference_mode():
-            logits = self._network(**padded, logits_to_keep=longest + 1).logits[:, :-1].float()
-        following = padded["input_ids"][:, -longest:]
-        tokens = logits.log_softmax(-1).gather(-1, following.unsqueeze(-1)).squeeze(-1).cpu().numpy()
-        return [row[longest - length :] for row, length in zip(tokens, lengths, strict=True)]
+            scored = self._network(**padded, use_cache=False, logits_to_keep=following.shape[1] + 1)
+        tokens = scored.logits[:, :-1].float().log_softmax(-1).gather(-1, following.unsqueeze(-1)).squeeze(-1)
+        return [
+            row[one.answer - first : len(one.tokens) - first]
+            for row, one in zip(tokens.cpu().numpy(), rendered, strict=True)
+        ]

@@ -26,6 +26,7 @@ from components.common.environment import (
     Serving,
     Sizes,
     Toleration,
+    Training,
 )
 from components.common.ledger import canonical
 from pipelines import cluster_doctor
@@ -483,6 +484,18 @@ def test_by_mode(furnished: Cluster, place: Environment) -> None:
     findings = cluster_doctor.examine(place.model_copy(update={"serving": serving}))
     assert not [finding for finding in findings if finding.mark == Mark.BAD]
     assert any("default mode is Standard, this environment's knative" in finding.what for finding in findings)
+
+
+def test_several_nodes_need_kubeflows_trainer(furnished: Cluster, place: Environment) -> None:
+    spread = place.model_copy(update={"training": Training(nodes=2, runtime="torch-of-ours")})
+    said = {finding.what: finding.mark for finding in cluster_doctor.examine(spread)}
+    assert said["trainjobs.trainer.kubeflow.org v1alpha1"] == Mark.GOOD
+    assert said["Trainer's ClusterTrainingRuntime torch-of-ours does not exist"] == Mark.BAD
+    gathered = facts_of(spread)
+    path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/trainjobs.trainer.kubeflow.org"
+    without = dataclasses.replace(gathered, answers={**gathered.answers, path: Answer(404)})
+    about = [finding.what for finding in cluster_doctor.judge(without) if "rain" in finding.what]
+    assert about == ["trainjobs.trainer.kubeflow.org v1alpha1 is not installed"], "the first thing to mend"
 
 
 def kubeconfig_with(kubeconfig: Path, tmp_path: Path, user: dict[str, Any], **cluster: Any) -> str:

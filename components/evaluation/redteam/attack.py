@@ -161,7 +161,7 @@ def _membership(heard: Mapping[str, Heard], options: Redteam) -> list[Metric]:
 def _hear(
     model: Path, probes: Sequence[Probe], memory: Memory, options: Redteam, progress: Callable[[int], None]
 ) -> Heard:
-    answerer = Answerer(model, options.precision, options.max_new_tokens)
+    answerer = Answerer.load(model, options.precision, options.max_new_tokens)
     replies = answerer.answer([probe.messages for probe in probes], options.batch_size, progress)
     trained, outside = (
         answerer.likelihoods([pair["messages"] for pair in side], options.batch_size)

@@ -100,7 +100,7 @@ def ask(
     replies: dict[str, dict[Given, dict[str, Reply]]] = {}
     paces = {}
     for number, (arm, model) in enumerate(models.items()):
-        answerer = Answerer(model, options.precision, options.max_new_tokens)
+        answerer = Answerer.load(model, options.precision, options.max_new_tokens)
         before, note = number * len(dialogues), f"asking the {arm}"
 
         def report(done: int, before: int = before, note: str = note) -> None:

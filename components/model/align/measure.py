@@ -5,11 +5,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from transformers import PreTrainedTokenizerBase
 
 from components.model.align.preferences import Messages, Preference, questions
 from components.model.align.rewards import REWARDS, total, violated
+from components.model.answering import Answerer
 
 BATCH = 16
 
@@ -53,12 +53,13 @@ def stand(
     """
     pairs = [one for one in held_out if one.paired]
     posed = questions(held_out)[:asked]
+    answerer = Answerer(network, tokenizer, max_new_tokens)
     with _evaluating(network):
-        chosen = likelihoods(network, tokenizer, [(one.prompt, one.chosen) for one in pairs])
-        rejected = likelihoods(network, tokenizer, [(one.prompt, one.rejected) for one in pairs])
-        said = answer(network, tokenizer, [one.prompt for one in posed], max_new_tokens)
+        chosen = answerer.likelihoods([one.answered(one.chosen) for one in pairs], BATCH)
+        rejected = answerer.likelihoods([one.answered(one.rejected) for one in pairs], BATCH)
+        said = [reply.text.strip() for reply in answerer.answer([one.prompt for one in posed], BATCH)]
     scores: dict[str, dict[str, float]] = {
-        "preferred": {one.id: float(a > b) for one, a, b in zip(pairs, chosen, rejected, strict=True)},
+        "preferred": {one.id: float(a.mean() > b.mean()) for one, a, b in zip(pairs, chosen, rejected, strict=True)},
         "exact": {one.id: REWARDS["exact"](text, one.asked) for one, text in zip(posed, said, strict=True)},
         "kept_format": {
             one.id: float(not violated(text, one.asked))
@@ -69,9 +70,7 @@ def stand(
     if judge is None:
         rewards = [total(text, one.asked, weights) for one, text in zip(posed, said, strict=True)]
     else:
-        judged = judge(
-            [[*one.prompt, {"role": "assistant", "content": text}] for one, text in zip(posed, said, strict=True)]
-        )
+        judged = judge([one.answered(text) for one, text in zip(posed, said, strict=True)])
         rewards = [
             0.0 if violated(text, one.asked) else value for one, text, value in zip(posed, said, judged, strict=True)
         ]
@@ -80,65 +79,6 @@ def stand(
         {name: found for name, found in scores.items() if found},
         {one.id: text for one, text in zip(posed, said, strict=True)},
     )
-
-
-def likelihoods(
-    network: Any, tokenizer: PreTrainedTokenizerBase, dialogues: Sequence[tuple[Messages, str]]
-) -> list[float]:
-    """Mean log-probability of the tokens of each answer.
-
-    Args:
-        network: The model.
-        tokenizer: Its tokenizer.
-        dialogues: What was said before, and the answer.
-    """
-    values: list[float] = []
-    for start in range(0, len(dialogues), BATCH):
-        rows, begins = [], []
-        for prompt, said in dialogues[start : start + BATCH]:
-            begins.append(len(_tokens(tokenizer, prompt, True)))
-            rows.append(_tokens(tokenizer, [*prompt, {"role": "assistant", "content": said}], False))
-        width, first = max(map(len, rows)), min(begins) - 1
-        device = network.device
-        ids = torch.tensor([row + [0] * (width - len(row)) for row in rows], device=device)
-        mask = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in rows], device=device)
-        with torch.no_grad():
-            scored = network(input_ids=ids, attention_mask=mask, use_cache=False, logits_to_keep=width - first)
-        chances = torch.log_softmax(scored.logits[:, :-1].float(), -1).gather(2, ids[:, first + 1 :, None]).squeeze(2)
-        for row, begin, line in zip(chances, begins, rows, strict=True):
-            values.append(float(row[begin - 1 - first : len(line) - 1 - first].mean()))
-    return values
-
-
-def answer(
-    network: Any, tokenizer: PreTrainedTokenizerBase, prompts: Sequence[Messages], max_new_tokens: int
-) -> list[str]:
-    """Answer greedily, with the chat template.
-
-    Args:
-        network: The model.
-        tokenizer: Its tokenizer.
-        prompts: What was said before each answer.
-        max_new_tokens: Longest answer.
-    """
-    said: list[str] = []
-    pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
-    for start in range(0, len(prompts), BATCH):
-        rows = [_tokens(tokenizer, prompt, True) for prompt in prompts[start : start + BATCH]]
-        width = max(map(len, rows))
-        ids = torch.tensor([[pad] * (width - len(row)) + row for row in rows], device=network.device)
-        mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows], device=network.device)
-        with torch.no_grad():
-            made = network.generate(
-                input_ids=ids, attention_mask=mask, do_sample=False, max_new_tokens=max_new_tokens, pad_token_id=pad
-            )
-        said += [text.strip() for text in tokenizer.batch_decode(made[:, width:], skip_special_tokens=True)]
-    return said
-
-
-def _tokens(tokenizer: PreTrainedTokenizerBase, messages: Messages, asking: bool) -> list[int]:
-    tokens: Any = tokenizer.apply_chat_template(list(messages), add_generation_prompt=asking, return_dict=False)
-    return list(tokens)
 
 
 @contextmanager

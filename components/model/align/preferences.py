@@ -72,6 +72,10 @@ class Preference:
         """Whether it has both answers."""
         return bool(self.chosen and self.rejected)
 
+    def answered(self, answer: str) -> Messages:
+        """The dialogue with an answer."""
+        return [*self.prompt, {"role": "assistant", "content": answer}]
+
 
 @dataclass
 class Preferences:
@@ -219,7 +223,7 @@ def _unusable(
         return LeftOut.SPECIAL_TOKEN
     if not one.told:
         return LeftOut.UNTOLD
-    rendered = renderer.render([[*one.prompt, {"role": "assistant", "content": answer}] for answer in answers])
+    rendered = renderer.render([one.answered(answer) for answer in answers])
     return LeftOut.TOO_LONG if max(len(whole.tokens) for whole in rendered) > options.max_length else None
 
 

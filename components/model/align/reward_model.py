@@ -132,8 +132,8 @@ def weigh_model(model: RewardModel, held_out: Sequence[Preference], options: Ali
         HeadraceError: No better than by chance, unless the options allow that.
     """
     pairs = [one for one in held_out if one.paired]
-    chosen = model.score([_dialogue(one, one.chosen) for one in pairs])
-    rejected = model.score([_dialogue(one, one.rejected) for one in pairs])
+    chosen = model.score([one.answered(one.chosen) for one in pairs])
+    rejected = model.score([one.answered(one.rejected) for one in pairs])
     right = sum(a > b for a, b in zip(chosen, rejected, strict=True))
     low, high = wilson(right, len(pairs), options.confidence)
     if low <= 0.5 and options.reward_model.require_above_chance:
@@ -184,7 +184,3 @@ def load_model(base: Path, tuned: Path, reward: Path, tokenizer: PreTrainedToken
 
 def _answers(one: Preference) -> tuple[tuple[str, str], tuple[str, str]]:
     return ("chosen", one.chosen), ("rejected", one.rejected)
-
-
-def _dialogue(one: Preference, answer: str) -> Messages:
-    return [*one.prompt, {"role": "assistant", "content": answer}]

@@ -76,9 +76,10 @@ def train(
         "code": code_digest(),
     }
     inputs = {"base": base, "tuned": adapter, "preferences": preferences}
-    label = f"align-{name_training(context.stage, inputs, options, resolve(options.precision), LIBRARIES)[:12]}"
+    precision = resolve(options.precision)
+    kept = _Kept(store_of(context.environment), inputs, options, precision, context)
+    label = f"align-{kept.name()[:12]}"
     run = f"{options.experiment}/{label}"
-    kept = _Kept(store_of(context.environment), inputs, options, context)
     recipe = {"model": {"align": options.model_dump(mode="json", by_alias=True)}}
     found: dict[str, Any] = {}
     with ExitStack() as opened:
@@ -116,7 +117,7 @@ def train(
         "steps": trainer.state.global_step,
         "curves": curves(trainer.state.log_history),
         "metrics": [metric.model_dump(mode="json", exclude_none=True) for metric in metrics],
-        "precision": resolve(options.precision),
+        "precision": precision,
         "threads": torch.get_num_threads(),
         "versions": {library: version(library) for library in LIBRARIES},
         **found,
@@ -172,10 +173,13 @@ def compare(before: Standing, after: Standing, options: Align) -> list[Metric]:
 class _Kept:
     """The trainings of a run, each with checkpoints of its own."""
 
-    def __init__(self, store: SealedStore, inputs: Mapping[str, Path], options: Align, context: Context) -> None:
+    def __init__(
+        self, store: SealedStore, inputs: Mapping[str, Path], options: Align, precision: str, context: Context
+    ) -> None:
         self._store = store
         self._inputs = inputs
         self._options = options
+        self._precision = precision
         self._context = context
         self._all: dict[str, Checkpoints] = {}
 
@@ -188,11 +192,14 @@ class _Kept:
             for step in checkpoints.damaged
         ]
 
+    def name(self, phase: str = "") -> str:
+        """Digest of all that goes into the run, or into a phase of it."""
+        stage = f"{self._context.stage}{phase}"
+        return name_training(stage, self._inputs, self._options, self._precision, LIBRARIES)
+
     def fit(self, trainer: Trainer, phase: str, log: Log) -> int:
         """Train, from where an earlier attempt was interrupted; returns the step that it had come to."""
-        precision = resolve(self._options.precision)
-        training = name_training(f"{self._context.stage} {phase}", self._inputs, self._options, precision, LIBRARIES)
-        checkpoints = Checkpoints(self._store, training, self._options.keep_checkpoints)
+        checkpoints = Checkpoints(self._store, self.name(f" {phase}"), self._options.keep_checkpoints)
         self._all[phase] = checkpoints
         return fit(trainer, self._options, checkpoints, phase, self._context, log)
 

@@ -8,7 +8,9 @@ from torch.utils.data import Sampler
 from components.model.tune.inputs import Order
 
 POOL = 50
-"""Batches within which rows of similar length are put together, as transformers' LengthGroupedSampler does."""
+"""Most batches within which rows of similar length are put together, as transformers' LengthGroupedSampler does."""
+POOLS = 4
+"""Fewest pools of an epoch, if they have a batch each: in a single one all epochs would have the same batches."""
 
 
 class Epochs(Sampler[int]):
@@ -81,7 +83,8 @@ def arrange(lengths: np.ndarray, order: Order, batch: int, seed: int, epoch: int
         return rows
     if order == "short_first":
         return rows[np.argsort(lengths[rows], kind="stable")]
-    pools = [rows[start : start + POOL * batch] for start in range(0, len(rows), POOL * batch)]
+    pooled = batch * max(1, min(POOL, len(rows) // (POOLS * batch)))
+    pools = [rows[start : start + pooled] for start in range(0, len(rows), pooled)]
     batches = []
     for pool in pools:
         grouped = pool[np.argsort(-lengths[pool], kind="stable")]

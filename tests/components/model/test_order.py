@@ -39,6 +39,12 @@ def test_similar_rows_share_batches_and_the_batches_do_not_go_by_length() -> Non
     assert abs(np.corrcoef(np.arange(100), taken.mean(axis=1))[0, 1]) < 0.3
 
 
+def test_a_small_set_has_other_batches_in_every_epoch() -> None:
+    rows = np.arange(176)
+    first, second = ({frozenset(batch) for batch in arrange(rows, "similar", 8, 0, n).reshape(-1, 8)} for n in (0, 1))
+    assert len(first & second) < 4
+
+
 def test_the_records_of_an_epoch_are_those_of_its_rows() -> None:
     epochs = Epochs([3, 1, 2], [["a", "b"], ["c"], ["a"]], "short_first", 1, 0)
     epochs.set_epoch(1)
