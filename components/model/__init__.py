@@ -4,6 +4,7 @@ The libraries below read these variables once, when they are first imported; imp
 before that.
 """
 
+import logging
 import os
 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # waiting threads sleep: spinning ones starve their neighbours
@@ -13,3 +14,6 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("TQDM_DISABLE", "1")  # progress goes through the step's context
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+
+# It asks for a faster kernel from a model hub wherever a processor has AVX-512, and nothing is downloaded here.
+logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
