@@ -6,6 +6,7 @@ before that.
 
 import logging
 import os
+import warnings
 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # waiting threads sleep: spinning ones starve their neighbours
 os.environ.setdefault("GOMP_SPINCOUNT", "20000")  # but not at once: a step waits thousands of times, for microseconds
@@ -15,5 +16,8 @@ os.environ.setdefault("TQDM_DISABLE", "1")  # progress goes through the step's c
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
-# It asks for a faster kernel from a model hub wherever a processor has AVX-512, and nothing is downloaded here.
+# Nobody can act on these: bitsandbytes misses a kernel of a model hub, transformers renames an option that trl still
+# calls by its old name, and peft looks for a base model by what is only its name.
 logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
+warnings.filterwarnings("ignore", r".*gradient_checkpointing` is deprecated", FutureWarning)
+warnings.filterwarnings("ignore", "Could not find a config file in", UserWarning)

@@ -111,7 +111,7 @@ class Tune(Method, Loop):
     order: Order = Field(
         "random",
         description="Which example comes when: `random`; `similar`, by lot, but those of similar length together: "
-        "less padding, but batches that hold much the same every epoch; `short_first`, long ones last.",
+        "less padding, but less mixed batches; `short_first`, long ones last.",
     )
     loss: Loss = Field(default=Loss(), description="What a scored token counts.")
     context: Context = Field(default=Context(), description="How far the model can look back.")
