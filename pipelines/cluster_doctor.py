@@ -16,7 +16,7 @@ from components.common.environment import KEYSET, Accelerated, Environment, Pool
 from components.common.errors import HeadraceError
 from components.common.recipes import Recipe, load_recipe
 from components.release.manifest import API_VERSION
-from components.release.rights import PERSON, STEPS, Right
+from components.release.rights import PERSON, STEPS, TRAINING, Right
 from pipelines.cluster_facts import (
     CONFIGURATION,
     CONTROLLER,
@@ -113,13 +113,17 @@ def own_needs(environment: Environment) -> list[Permission]:
 def accounts(environment: Environment) -> list[Account]:
     """Service accounts of an environment, with what the steps that run as them need."""
     kubeflow, serving = environment.kubeflow, environment.serving
+    namespace = kubeflow.namespace or "kubeflow"
     roles = {name: kubeflow.service_accounts.get(name, kubeflow.service_account) for name in PIPELINES}
     roles |= {name: account for name, account in kubeflow.service_accounts.items() if name not in roles}
     found = [Account(serving.namespace, serving.service_account)] if serving.service_account else []
     for account in sorted({name for name in roles.values() if name}):
         steps = {step for pipeline, name in roles.items() if name == account for step in _steps(pipeline)}
         needs = {need for step in steps & STEPS.keys() for need in _permissions_of(STEPS[step], environment)}
-        found.append(Account(kubeflow.namespace or "kubeflow", account, tuple(sorted(needs))))
+        if "tune" in steps and environment.training.nodes > 1:
+            where = environment.training.namespace or namespace
+            needs |= {Permission(where, right.resource, verb) for right in TRAINING for verb in right.verbs}
+        found.append(Account(namespace, account, tuple(sorted(needs))))
     return found
 
 

@@ -56,7 +56,7 @@ def _named(options: BaseModel, where: str) -> Iterator[tuple[str, str]]:
 def _state(place: str, field: str) -> object:
     """What tells files from those that were there before; of a served model nothing does."""
     scheme, _, name = place.partition(":")
-    if scheme in ("http", "https"):
+    if scheme in ("http", "https") or place.startswith("models/"):  # a version of the store is named by what it holds
         return ""
     if scheme == "package":
         try:
@@ -72,8 +72,8 @@ def _state(place: str, field: str) -> object:
     else:
         path = Path(place.removeprefix("file://")).expanduser()
         files = files_of(path) if path.is_dir() else [path] if path.is_file() else []
-        # Python writes there while lm-eval loads a task.
-        own = (file for file in files if "__pycache__" not in file.parts)
+        # Python writes into the one while lm-eval loads a task, git into .git whenever it looks for changes.
+        own = (file for file in files if not {"__pycache__", ".git"} & set(file.relative_to(path).parts))
         found = {file.relative_to(path).as_posix(): file_digest(file) for file in own}
     if not found:
         raise UsageError(f"{field}: {place} holds no file; give the whole path of one, or of a folder of them")

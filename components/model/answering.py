@@ -93,16 +93,18 @@ class Answerer:
 
         Args:
             dialogues: Each ends with an answer.
-            batch_size: How many are scored at a time.
+            batch_size: How many are scored at a time; those of like length together.
 
         Returns:
             For each dialogue natural logarithms, one for each token of its answer.
         """
         rendered = self._renderer.render(dialogues)
-        found: list[np.ndarray] = []
-        for start in range(0, len(rendered), batch_size):
-            found += self._score(rendered[start : start + batch_size])
-        return found
+        order = sorted(range(len(rendered)), key=lambda number: len(rendered[number].tokens))
+        found: dict[int, np.ndarray] = {}
+        for start in range(0, len(order), batch_size):
+            numbers = order[start : start + batch_size]
+            found |= zip(numbers, self._score([rendered[number] for number in numbers]), strict=True)
+        return [found[number] for number in range(len(dialogues))]
 
     def _encode(self, dialogue: Dialogue) -> list[int]:
         begun = dialogue[-1]["role"] == "assistant"
@@ -146,13 +148,14 @@ class Answerer:
         return replies
 
     def _score(self, rendered: Sequence[Rendered]) -> list[np.ndarray]:
-        first = min(one.answer for one in rendered)
         padded = self._pad([one.tokens for one in rendered], "right")
-        following = padded["input_ids"][:, first:]
+        places = [range(one.answer - 1, len(one.tokens) - 1) for one in rendered]
+        columns = sorted(set().union(*places))  # the vocabulary is large
+        kept = torch.tensor(columns, device=self._network.device)
         with torch.inference_mode():
-            scored = self._network(**padded, use_cache=False, logits_to_keep=following.shape[1] + 1)
-        tokens = scored.logits[:, :-1].float().log_softmax(-1).gather(-1, following.unsqueeze(-1)).squeeze(-1)
-        return [
-            row[one.answer - first : len(one.tokens) - first]
-            for row, one in zip(tokens.cpu().numpy(), rendered, strict=True)
-        ]
+            logits = self._network(**padded, use_cache=False, logits_to_keep=kept).logits.float()
+        following = padded["input_ids"][:, kept + 1].unsqueeze(-1)
+        # In place of log_softmax: that would hold the logits twice.
+        scored = (logits.gather(-1, following) - logits.logsumexp(-1, keepdim=True)).squeeze(-1).cpu().numpy()
+        at = {column: number for number, column in enumerate(columns)}
+        return [row[at[place.start] : at[place.start] + len(place)] for row, place in zip(scored, places, strict=True)]

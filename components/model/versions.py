@@ -129,8 +129,10 @@ def may_show_answers(model: str | Path) -> bool:
     Args:
         model: A model directory; of one that nothing was trained into, and of a URL, nothing is known that forbids it.
     """
-    records = [Path(model) / ADAPTER / name for name in (TRAINING, ALIGNMENT)]
-    return all(read_json(record).get(QUOTABLE, False) for record in records if record.is_file())
+    folder = Path(model)
+    records = [folder / ADAPTER / name for name in (TRAINING, ALIGNMENT)]
+    learnt = all(read_json(record).get(QUOTABLE, False) for record in records if record.is_file())
+    return learnt and (not (folder / BASE).is_file() or read_json(folder / BASE).get(QUOTABLE, True))
 
 
 def read_json(path: Path) -> Any:

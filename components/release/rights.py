@@ -1,4 +1,4 @@
-"""What publishing and rollouts ask of a cluster, in the namespace of serving: the one list of it.
+"""What publishing, rollouts and trainings on several nodes ask of a cluster: the one list of it.
 
 `headrace doctor` asks Kubernetes whether those who need it may do it, and the tests see that the Roles of `manifests/`
 grant this and no more.
@@ -46,6 +46,13 @@ _ROLLOUT = (
 )
 """Reading and changing a service with its notes and its pins, and saying why it does not become ready."""
 
+TRAINING = (
+    Right("trainjobs.trainer.kubeflow.org", ("create", "delete", "get")),
+    Right("pods", ("get", "list")),
+    Right("pods/log", ("get",)),
+)
+"""What tuning over several nodes needs, in the namespace of its TrainJob."""
+
 STEPS: dict[str, tuple[Right, ...]] = {
     "progress": _ROLLOUT,
     "publish": (
@@ -58,7 +65,7 @@ STEPS: dict[str, tuple[Right, ...]] = {
         Right("serviceaccounts", ("get",), "{account}"),
     ),
 }
-"""What a pipeline's step needs; one that is not here asks nothing of the cluster."""
+"""What a pipeline's step needs in the namespace of serving."""
 
 PERSON = (*_ROLLOUT, Right(_SERVICES, ("list",)))
 """What `headrace rollout` needs, which looks for the service itself where it is the only one."""

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from kubernetes import client, config
 
-from components.release.rights import PERSON, STEPS, Right
+from components.release.rights import PERSON, STEPS, TRAINING, Right
 
 pytestmark = pytest.mark.filterwarnings("ignore:Unverified HTTPS request")
 
@@ -21,13 +21,6 @@ PREDICTOR = f"system:serviceaccount:{SERVING}:headrace-predictor"
 VIEWERS, MANAGERS = "headrace-prod-viewers@example.com", "headrace-prod-release-managers@example.com"
 
 RUN = {("argoproj.io", "workflowtaskresults"): "create patch", ("", "configmaps", "kfp-launcher"): "get"}
-
-TRAIN = {
-    ("trainer.kubeflow.org", "trainjobs"): "create delete get",
-    ("", "pods"): "get list",
-    ("", "pods/log"): "get",
-}
-"""A training on several nodes."""
 
 
 def granted(rights: Iterable[Right]) -> dict[tuple[str, ...], str]:
@@ -44,7 +37,7 @@ def granted(rights: Iterable[Right]) -> dict[tuple[str, ...], str]:
 MAY: dict[tuple[str, str], dict[tuple[str, ...], str]] = {
     (DATA, PIPELINES): RUN,
     (DATA, SERVING): {},
-    (RELEASE, PIPELINES): RUN | TRAIN,
+    (RELEASE, PIPELINES): RUN | granted(TRAINING),
     (RELEASE, SERVING): granted(STEPS["publish"]),
     (ROLLOUT, PIPELINES): RUN,
     (ROLLOUT, SERVING): granted(STEPS["progress"]),

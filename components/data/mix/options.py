@@ -1,10 +1,10 @@
 """Options of data/mix."""
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from components.common.options import Options
+from components.common.options import Files, Options
 
 
 class Group(Options):
@@ -66,7 +66,7 @@ class Mix(Options):
         0, ge=0, description="Size of the mixture; 0 makes the largest one that meets the weights exactly."
     )
     repeats: int = Field(1, ge=1, le=10, description="Most times one document may appear, to fill a small group.")
-    tokenizer: str = Field(
+    tokenizer: Annotated[str, Files()] = Field(
         "",
         description="Whose tokens are counted: a `tokenizer.json` or a folder that holds one, or a version of the "
         "store (`models/<name>/<hash>`). Empty: runs without white space, Chinese, Japanese and Korean characters.",
@@ -90,6 +90,9 @@ class Mix(Options):
         description="Share of the mixture that each epoch of a training leaves out, another one each epoch.",
     )
     seed: int = Field(0, ge=0, le=2**31 - 1, description="Seed of the sample, of the order and of every epoch's order.")
+    observed: str = Field(
+        "", description="State of the tokenizer when `headrace run` began, so that a cached step notices a change."
+    )
 
     @model_validator(mode="after")
     def _say_it_once(self) -> Self:

@@ -22,8 +22,8 @@ from components.data.probe.measures import hallucinated, in_format
 from components.data.probe.options import Probing
 from components.evaluation.benchmark.asking import ask
 from components.evaluation.benchmark.items import Question
+from components.model.answering import Answerer
 from components.model.merge.combine import add_up
-from components.model.perplexity import answer_losses
 from components.model.tune.adapt import LIBRARIES
 from components.model.tune.adapt import run as tune
 from components.model.versions import TRAINING, read_json
@@ -136,12 +136,9 @@ class Trials:
 
     def _measure(self, model: Path, losses: list[float], context: Context) -> Trial:
         options, asked, most = self._options.benchmark, self._questions, len(self._questions)
-        withheld = answer_losses(
-            model,
-            [row["messages"] for row in self._withheld],
-            batch_size=options.batch_size,
-            precision=options.precision,
-        )
+        answerer = Answerer.load(model, options.precision, options.max_new_tokens)
+        likelihoods = answerer.likelihoods([row["messages"] for row in self._withheld], options.batch_size)
+        withheld = [(-float(answer.sum()), len(answer)) for answer in likelihoods]
         questions = [Question(one.pair["id"], one.pair["language"], one.question, one.expected) for one in asked]
         answers = ask(model, questions, options, lambda done: context.progress(done, most, "asking"))
         scores: dict[str, list[float]] = {

@@ -95,7 +95,7 @@ def read_questions(path: Path, limit: int = 0) -> Asked:
         if [message["role"] for message in row["messages"]] == ["user", "assistant"]
     ]
     kept = evenly(found, limit)
-    return Asked(kept, table.num_rows, _counted(table.num_rows - len(found), len(found) - len(kept)))
+    return Asked(kept, table.num_rows, left_out_of(table.num_rows - len(found), len(found) - len(kept)))
 
 
 def read_items(task: Task) -> Asked:
@@ -116,7 +116,13 @@ def read_items(task: Task) -> Asked:
         replace(one, id=f"{one.id}#{digest}" if one.id else digest) for one, digest in zip(found, digests, strict=True)
     ]
     kept = evenly(found, task.limit)
-    return Asked(kept, len(found), _counted(0, len(found) - len(kept)), digest)
+    return Asked(kept, len(found), left_out_of(beyond_limit=len(found) - len(kept)), digest)
+
+
+def left_out_of(not_one_turn: int = 0, beyond_limit: int = 0) -> dict[str, int]:
+    """How many records are not asked, by reason; no reason that none has."""
+    counts = {LeftOut.NOT_ONE_TURN: not_one_turn, LeftOut.BEYOND_LIMIT: beyond_limit}
+    return {str(reason): count for reason, count in counts.items() if count}
 
 
 def evenly(found: Sequence[Found], limit: int) -> Sequence[Found]:
@@ -194,8 +200,3 @@ def _text(value: Any) -> str:
 
 def _plain(value: Any) -> str | list[str]:
     return value if isinstance(value, list) and all(isinstance(one, str) for one in value) else _text(value)
-
-
-def _counted(not_one_turn: int, beyond: int) -> dict[str, int]:
-    counts = {LeftOut.NOT_ONE_TURN: not_one_turn, LeftOut.BEYOND_LIMIT: beyond}
-    return {str(reason): count for reason, count in counts.items() if count}

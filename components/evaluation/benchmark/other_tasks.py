@@ -13,7 +13,7 @@ from lm_eval.tasks import TaskManager
 
 from components.common.errors import HeadraceError, UsageError
 from components.evaluation.benchmark.asking import Answer, evaluate
-from components.evaluation.benchmark.items import Asked, Question, content_ids, evenly
+from components.evaluation.benchmark.items import Asked, Question, content_ids, evenly, left_out_of
 from components.evaluation.benchmark.models import Model
 from components.evaluation.benchmark.options import Task
 
@@ -119,7 +119,7 @@ def _measured(name: str, task: Any, rows: Sequence[dict[str, Any]], quote: bool)
         Asked(
             [replace(questions[number], id=name) for number, name in zip(numbers, ids, strict=True)],
             len(task.eval_docs),
-            {},
+            left_out_of(beyond_limit=len(task.eval_docs) - len(numbers)),
         ),
         [Answer(texts[number], {metric: scores[number][metric] for metric in whole}) for number in numbers],
         {metric: better[metric] for metric in whole},

@@ -82,7 +82,8 @@ def _show(report: Report, assessed: Assessed, options: Benchmark) -> None:
         report.table(shown, "Examples, wrong answers first")
     elif not assessed.shown:
         report.text(
-            "Examples are not shown: some of what a model was trained on may not be quoted, and it may repeat it."
+            "Examples are not shown: it is not known that all that the models were trained on may be quoted, and they "
+            "may repeat it."
         )
     elif rows and not quotable:
         report.text("Examples are not shown: the items must not be quoted.")

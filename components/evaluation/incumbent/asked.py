@@ -51,7 +51,9 @@ def asked(options: Comparing) -> dict[str, str]:
         **{task.name: [shared, _described(task), file_digest(FOLDER / f"{task.kind}.yaml")] for task in tasks},
     }
     if others := [task for task in options.benchmark.tasks if task.kind == "lm_eval"]:
-        described[LEAVES] = [shared, benchmark["observed"], [[task.name, _described(task)] for task in others]]
+        # What lm-eval brings is named by its version; what a folder of one's own holds, by its state.
+        state = benchmark["observed"] if any(task.location for task in others) else ""
+        described[LEAVES] = [shared, state, [[task.name, _described(task)] for task in others]]
     for step in STEPS:
         described[step] = getattr(options, step).model_dump(mode="json", exclude=_NO_MATTER)
     return {name: sha256(canonical(how)) for name, how in described.items()}

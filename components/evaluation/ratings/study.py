@@ -92,7 +92,10 @@ def plan(
     _check_raters(raters, per_item)
     shown = sorted((row for row in samples if row.get("quotable", False)), key=lambda row: row["id"])
     if not shown:
-        raise UsageError("no item of the evidence may be shown to people: confidential, or with personal data")
+        raise UsageError(
+            "no item of the evidence may be shown to people: the questions, or what a model was trained on, are "
+            "confidential or hold personal data"
+        )
     lot = random.Random(seed)
     lot.shuffle(shown)
     shown = shown[: limit or None]

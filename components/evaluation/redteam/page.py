@@ -178,7 +178,7 @@ def _examples(report: Report, answered: Sequence[Answered], memory: Memory, opti
         f"Examples of what went wrong, {len(shown)} of {len(wrong)}",
     )
     if not memory.quotable:
-        report.text("Answers are not shown: some pairs that the candidate was trained on may not be quoted.")
+        report.text("Answers are not shown: it is not known that all that the candidate was trained on may be quoted.")
 
 
 def _in_turn(answered: Sequence[Answered]) -> list[Answered]:

@@ -59,6 +59,8 @@ def write_report(
     _tell_corpus(report, findings, items, options)
     if quoted := [sample for sample in samples if sample["quotable"]][: options.examples]:
         report.table([_example(sample) for sample in quoted], "Examples")
+    elif samples:
+        report.text("No answer is shown: questions, documents or what a model was trained on may not be quoted.")
     return report
 
 

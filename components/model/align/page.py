@@ -67,7 +67,7 @@ def write_report(
     if record[QUOTABLE]:
         report.table(_examples(read, before, after, record["options"]["examples"]), "Held-out questions", limit=50)
     else:
-        report.text("Answers are not shown: some of what the model was trained on may not be quoted.")
+        report.text("Answers are not shown: it is not known that all that the model was trained on may be quoted.")
     if read.dropped:
         report.bars(read.dropped, "Preferences left out")
     report.table([{"option": name, "value": str(value)} for name, value in record["options"].items()], "Options")

@@ -193,13 +193,20 @@ def _preference(row: dict[str, Any], renderer: Renderer) -> Preference:
 
 
 def _told(prompt: Messages, row: Mapping[str, Any], renderer: Renderer) -> Messages | None:
-    """The prompt with what its words do not say of tools and schema; None where words have no place for it."""
+    """The prompt with what its words do not say of tools and schema; None where the template has no place for it."""
     said = _text(prompt)
     tools, schema = (
         "" if one == _ASKED_IN_WORDS or one in said else one
         for one in (stated(row, "tools", list), stated(row, "schema", dict))
     )
-    return renderer.tell(prompt, tools, schema) if prompt and (tools or schema) else prompt
+    if not prompt or not (tools or schema):
+        return prompt
+    told = renderer.tell(prompt, tools, schema)
+    try:
+        renderer.render([[*told, {"role": "assistant", "content": "."}]] if told else [])
+    except HeadraceError:  # it refuses a system message
+        return None
+    return told
 
 
 def _text(messages: Messages) -> str:

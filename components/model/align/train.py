@@ -24,7 +24,7 @@ from components.model.align.options import Align
 from components.model.align.page import write_report
 from components.model.align.preferences import Preferences, read_preferences
 from components.model.align.reward_model import RewardModel, build, make_reward_trainer, save_model, weigh_model
-from components.model.align.trainers import REFERENCE, arguments, load_tuned, make_trainer
+from components.model.align.trainers import ADAPTED, REFERENCE, arguments, load_tuned, make_trainer
 from components.model.context.stretch import configuration
 from components.model.precision import resolve
 from components.model.tracking import Log, track
@@ -76,7 +76,7 @@ def train(
         "code": code_digest(),
     }
     inputs = {"base": base, "tuned": adapter, "preferences": preferences}
-    precision = resolve(options.precision)
+    precision = resolve(options.precision) if (adapter / ADAPTED).is_file() else "fp32"
     kept = _Kept(store_of(context.environment), inputs, options, precision, context)
     label = f"align-{kept.name()[:12]}"
     run = f"{options.experiment}/{label}"

@@ -70,7 +70,12 @@ class Cell:
 
 
 def needle(
-    model: Path, documents: Path, lengths: Sequence[int], options: Needles, tell: Callable[[int], None] = lambda _: None
+    model: Path,
+    documents: Path,
+    lengths: Sequence[int],
+    options: Needles,
+    precision: str = "auto",
+    tell: Callable[[int], None] = lambda _: None,
 ) -> list[Cell]:
     """Ask a model directory for facts in long texts.
 
@@ -79,13 +84,14 @@ def needle(
         documents: Where the texts are taken from; Korean and English ones.
         lengths: Tokens of the texts.
         options: Depths, repeats and seed.
+        precision: Precision of the weights: `auto`, `bf16` or `fp32`.
         tell: Called with the number of facts asked for.
 
     Raises:
         HeadraceError: No document is Korean or English, or a length has no room for a text.
     """
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    loaded: Any = AutoModelForCausalLM.from_pretrained(model, dtype=weight_type("auto"), attn_implementation="sdpa")
+    loaded: Any = AutoModelForCausalLM.from_pretrained(model, dtype=weight_type(precision), attn_implementation="sdpa")
     tokenizer = AutoTokenizer.from_pretrained(model)
     return find(loaded.to(device), tokenizer, haystacks(documents), lengths, options, tell)
 

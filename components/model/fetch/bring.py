@@ -16,7 +16,7 @@ from components.common.store import Store, upload_tree
 from components.model.fetch.options import Fetch
 from components.model.fetch.source import Source, locate
 from components.model.gguf import write_gguf
-from components.model.versions import BASE
+from components.model.versions import BASE, QUOTABLE, may_show_answers
 
 MANIFEST = "manifest.json"
 """In the store: SHA-256 of each file of a converted model, written last."""
@@ -42,7 +42,13 @@ def run(base: Path, options: Fetch, context: Context) -> Outcome:
         context.progress(2, 3, "writing the 8-bit file for llama.cpp")
         write_gguf(base, source.name)
         _upload(store, prefix, base)
-    described = {"name": source.name, "origin": source.origin, "digest": source.digest, "license": source.license}
+    described = {
+        "name": source.name,
+        "origin": source.origin,
+        "digest": source.digest,
+        "license": source.license,
+        QUOTABLE: may_show_answers(source.path),
+    }
     (base / BASE).write_bytes(canonical(described))
     context.progress(3, 3, source.name)
     sizes = {file.name: file.stat().st_size / 2**20 for file in sorted(base.iterdir())}

@@ -35,7 +35,7 @@ from components.model.tune.order import Epochs
 from components.model.tune.packing import Collator, fill, goes_by_mask, lay_out, require_packable, tabulate
 from components.model.tune.report import write_report
 from components.model.tune.validation import draw
-from components.model.versions import BASE, QUOTABLE, TRAINING, read_json
+from components.model.versions import BASE, QUOTABLE, TRAINING, may_show_answers, read_json
 
 LIBRARIES = ("torch", "transformers", "peft", "trl")
 
@@ -70,7 +70,7 @@ def run(base: Path, pairs: Path, adapter: Path, options: Tune, context: Context)
 
     settings = {**options.model_dump(mode="json"), "base": name, "pairs": read.trained}
     tags = {"base": entry_of(base), "pairs": entry_of(pairs), "code": code_digest()}
-    precision = resolve(options.precision)
+    precision = "fp32" if options.method == "full" else resolve(options.precision)
     training = name_training(context.stage, {"base": base, "pairs": pairs}, options, precision, libraries(options))
     label = f"tune-{training[:12]}"
     checkpoints = Checkpoints(store_of(context.environment), training, options.keep_checkpoints)
@@ -87,7 +87,7 @@ def run(base: Path, pairs: Path, adapter: Path, options: Tune, context: Context)
         ) as log,
     ):
         needles, asking = options.context.needles, options.context.on and options.context.needles.on
-        before = needle(base, pairs, _needle_lengths(options), needles) if asking else []
+        before = needle(base, pairs, _needle_lengths(options), needles, precision) if asking else []
         trainer, epochs = _trainer(base, config, tokenizer, read.examples, validated, options, Path(scratch))
         fitted = fit(trainer, options, epochs, checkpoints, context, log)
         after = find(trainer.model, tokenizer, haystacks(pairs), _needle_lengths(options), needles) if asking else []
@@ -98,7 +98,7 @@ def run(base: Path, pairs: Path, adapter: Path, options: Tune, context: Context)
         "options": options.model_dump(mode="json"),
         "pairs": read.trained,
         "longest_pair": read.longest,
-        QUOTABLE: may_quote_all(pairs),
+        QUOTABLE: may_quote_all(pairs) and may_show_answers(base),
         "examples": {
             "dialogues": read.dialogues,
             "texts": read.texts,

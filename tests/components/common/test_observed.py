@@ -46,6 +46,7 @@ def files(folder: Path) -> Path:
         ("retrieval", lambda at: {"evaluation": {"retrieval": {"judging": {"judge": "model", "model": str(at)}}}}),
         ("decontaminate", lambda at: {"data": {"decontaminate": {"sets": [{"name": "exam", "location": str(at)}]}}}),
         ("fetch", lambda at: {"model": {"fetch": {"model": str(at)}}}),
+        ("mix", lambda at: {"data": {"mix": {"tokenizer": str(at)}}}),
     ],
 )
 def test_a_file_that_changes_under_its_name_changes_its_step_and_no_other(

@@ -258,29 +258,6 @@ def test_the_group_to_collect_is_the_one_that_adds_most_for_its_cost() -> None:
     assert best([free, found["useless"]]) is None
 
 
-def test_the_surprise_at_an_answer_is_the_model_s_own_loss_whatever_it_is_batched_with(base: Path) -> None:
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    from components.model.perplexity import answer_losses
-
-    dialogues = [
-        [{"role": "user", "content": asked}, {"role": "assistant", "content": said}]
-        for asked, said in (("Short?", "Yes."), ("형태소 분석은 무엇인가요?", "낱말을 나눈다"), ("A " * 30, "b " * 9))
-    ]
-    together = answer_losses(base, dialogues, batch_size=3, precision="fp32")
-    model, tokenizer = (
-        AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32),
-        AutoTokenizer.from_pretrained(base),
-    )
-    for dialogue, (loss, tokens) in zip(dialogues, together, strict=True):
-        whole = tokenizer.apply_chat_template(dialogue, return_dict=False)
-        asked = len(tokenizer.apply_chat_template(dialogue[:1], add_generation_prompt=True, return_dict=False))
-        labels = torch.tensor([[-100] * asked + whole[asked:]])
-        assert tokens == len(whole) - asked
-        assert loss / tokens == pytest.approx(model(torch.tensor([whole]), labels=labels).loss.item(), rel=1e-4)
-
-
 # ---- the whole of it
 
 

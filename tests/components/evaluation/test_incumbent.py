@@ -273,6 +273,13 @@ def test_only_scores_of_the_same_asking_are_kept() -> None:
     assert asked_alike(scores, tasks, {}, asked(before)) == {}
 
 
+@pytest.mark.parametrize(("location", "same"), [("", True), ("own", False)])
+def test_what_lm_eval_brings_is_asked_alike_whatever_state_other_files_are_in(location: str, same: bool) -> None:
+    task = Task(name="gsm8k", kind="lm_eval", location=location)
+    first, second = (asked(Comparing(benchmark=Benchmark(tasks=[task], observed=state))) for state in ("a", "b"))
+    assert (first == second) == same
+
+
 def test_a_version_that_the_store_lost_is_an_error(
     tmp_path: Path, facts: Path, benchmark: Path, surroundings: Context
 ) -> None:

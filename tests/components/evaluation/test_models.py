@@ -171,6 +171,7 @@ def test_a_task_of_ones_own_is_asked_of_a_served_model(own_tasks: Path) -> None:
         assert [answer.text for answer in said.answers] == ["하나", "둘"]
         assert [answer.scores for answer in said.answers] == [{"exact_match": 1}, {"exact_match": 1}]
         assert said.higher_is_better == {"exact_match": True}
+        assert said.asked.dropped == {"beyond_limit": 1}
         assert all(question.quotable for question in said.asked.questions)
         [said] = ask_other(model, Task(name="said", kind="lm_eval", location=str(own_tasks), quote=False))
         assert not any(question.quotable for question in said.asked.questions)

@@ -324,6 +324,10 @@ def test_tools_and_schemas_are_told_as_in_tuning_where_the_words_do_not_tell_the
     tokenizer.chat_template = "{% if tools %}{{ tools }}{% endif %}" + tokenizer.chat_template
     read = read_preferences(given, tokenizer, options)
     assert read.dropped == {"untold": 1} and len(read.training) == len(read.held_out) == 1
+    refusing = "{% if messages[0].role == 'system' %}{{ raise_exception('no system message') }}{% endif %}"
+    tokenizer.chat_template = refusing + AutoTokenizer.from_pretrained(base).chat_template
+    with pytest.raises(HeadraceError, match="untold: 2"):
+        read_preferences(given, tokenizer, options)
 
 
 def test_one_question_is_too_few(aligned, tmp_path: Path) -> None:

@@ -27,6 +27,19 @@ def test_a_base_model_is_a_directory_any_engine_serves(base: Path) -> None:
     assert str(base) not in (base / "base.json").read_text()
 
 
+def test_a_model_that_was_trained_in_confidence_stays_so_as_a_base(tiny: Path, tmp_path: Path, context) -> None:
+    from components.model.versions import may_show_answers
+
+    model, base = tmp_path / "Own-Llama", tmp_path / "base"
+    shutil.copytree(tiny, model)
+    base.mkdir()
+    for quotable in (False, True):
+        (model / "adapter").mkdir(exist_ok=True)
+        (model / "adapter" / "training.json").write_text(json.dumps({"quotable": quotable}))
+        run(base=base, options=Fetch(model=str(model)), context=context("model/fetch"))
+        assert may_show_answers(base) == quotable
+
+
 def test_the_second_fetch_takes_the_kept_conversion(
     base: Path, tiny: Path, tmp_path: Path, context, capsys: pytest.CaptureFixture[str]
 ) -> None:

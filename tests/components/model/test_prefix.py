@@ -92,6 +92,8 @@ def test_what_would_take_more_memory_or_is_scored_from_the_beginning_is_padded()
     assert Collator(0, shared=True)(long)["input_ids"].shape == (12, 203)
     wide = rows(*(([*range(250), n, *range(770)], 1000) for n in range(6)))
     assert Collator(0, shared=True)(wide)["input_ids"].shape == (6, 1021), "fewer tokens, but more work"
+    many = rows(*(([*range(60), 900 + n, *range(1000, 1059)], 110) for n in range(16)))
+    assert Collator(0, shared=True)(many)["input_ids"].shape == (16, 120), "less work, but more pairs to look at"
     texts = rows(([1, 2, 3, 4], 1), ([1, 2, 3, 5], 1))
     assert Collator(0, shared=True)(texts)["input_ids"].shape == (2, 4)
 

@@ -120,6 +120,7 @@ def test_every_method_learns_the_facts(base: Path, facts: Path, tmp_path: Path, 
     assert training["steps"] == 12 * 2 // options.accumulation == outcome.metrics["steps"]
     if options.method == "full":
         assert training["weights"]["trained"] == training["weights"]["all"]
+        assert training["precision"] == "fp32", "what learns is held in 32 bits"
         assert (tmp_path / "model.safetensors").is_file()
         assert json.loads((tmp_path / "config.json").read_text())["dtype"] == "float32"
     else:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from components.common.documents import read_table
@@ -218,8 +219,8 @@ def test_training_stops_when_it_overfits_and_keeps_the_best_weights(
 ) -> None:
     from transformers import AutoTokenizer
 
+    from components.model.answering import Answerer
     from components.model.merge.combine import add_up
-    from components.model.perplexity import answer_losses
     from components.model.tune.adapt import run
 
     # Answers that have nothing to do with their questions: what is learned of some is wrong of the others.
@@ -243,10 +244,8 @@ def test_training_stops_when_it_overfits_and_keeps_the_best_weights(
     assert 1 < len(dialogues) <= 8, "one batch, whose loss is that of the set"
     (tmp_path / "model").mkdir()
     add_up(base, tmp_path / "adapter", tmp_path / "model", "fp32")
-    told, tokens = map(
-        sum, zip(*answer_losses(tmp_path / "model", dialogues, batch_size=8, precision="fp32"), strict=True)
-    )
-    assert told / tokens == pytest.approx(losses[training["steps"]], rel=0.02)
+    likelihoods = np.concatenate(Answerer.load(tmp_path / "model", "fp32", 1).likelihoods(dialogues, 8))
+    assert -likelihoods.mean() == pytest.approx(losses[training["steps"]], rel=0.02)
 
 
 def test_it_can_be_proven_which_records_an_epoch_saw(base: Path, pairs: Path, tmp_path: Path, context) -> None:
