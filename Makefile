@@ -9,13 +9,17 @@ WORKERS ?= 2
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: run test lint environment constraints clean benchmarks tools images attacks
+.PHONY: run test test-all lint environment constraints clean benchmarks tools images attacks
 
 run: $(READY)
 	$(BIN)/headrace run $(ARGS)
 
 test: $(READY) lint
 	$(BIN)/pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder $(ARGS)
+
+# Those too that train the real model, build images or take long for another reason.
+test-all: $(READY) lint
+	$(BIN)/pytest -m 'not benchmark' -n $(WORKERS) --dist loadgroup --no-loadscope-reorder $(ARGS)
 
 lint: $(READY)
 	$(BIN)/ruff check

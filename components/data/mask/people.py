@@ -140,9 +140,10 @@ def _occurrences(text: str, names: Mapping[str, str]) -> Iterator[Finding]:
         if start < end:
             continue
         for length in sorted(lengths.get(text[start : start + _SHORTEST], ()), reverse=True):
-            canonical = names.get(text[start : start + length])
-            if canonical is not None and not _GOES_ON.match(text, start + length):
-                end = start + length
+            written = text[start : start + length]  # shorter where the text ends
+            canonical = names.get(written)
+            if canonical is not None and not _GOES_ON.match(text, start + len(written)):
+                end = start + len(written)
                 yield Finding(start, end, "person", canonical)
                 break
 

@@ -5,7 +5,7 @@ import sys
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as some
 
 from components.common.documents import read_table
@@ -180,6 +180,7 @@ def test_who_is_who_is_what_comparing_every_name_with_every_name_tells(names: li
         "".join
     ),
 )
+@example(names=["김철수", "김철수영"], text="김철수")
 def test_names_are_found_again_as_an_alternation_of_them_would(names: list[str], text: str) -> None:
     longest_first = "|".join(map(re.escape, sorted(names, key=len, reverse=True)))
     expected = [match.span() for match in re.finditer(rf"(?<![\w@./-])(?:{longest_first})(?![0-9A-Za-zÀ-ɏ_@/-])", text)]
