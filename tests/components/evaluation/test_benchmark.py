@@ -98,6 +98,6 @@ def test_a_model_that_learned_what_is_confidential_is_counted_and_its_answers_ar
     assert not any(sample["quotable"] for sample in samples), "nor may people be asked to rate them"
     page = outcome.report.html()
     assert "own.exact_match" in page.replace(" ", "_") and "By kind" in page
-    assert "some of what a model was trained on may not be quoted" in page
+    assert "not known that all that the models were trained on may be quoted" in page
     said = [sample[arm]["answer"] for sample in samples for arm in ("base", "candidate")]
     assert max(map(len, said)) > 12 and not any(answer in page for answer in said if len(answer) > 12)

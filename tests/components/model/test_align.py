@@ -466,7 +466,7 @@ def test_questions_are_split_whole_and_the_report_quotes_only_what_it_may(
     assert len(read.training) == len(read.held_out) == 6
     outcome = run(base, adapter, given, tmp_path / "a", tmp_path / "r", options, context("model/align"))
     assert "Secret" not in outcome.report.html() and "Yes" not in outcome.report.html()
-    assert "some of what the model was trained on may not be quoted" in outcome.report.html()
+    assert "not known that all that the model was trained on may be quoted" in outcome.report.html()
     assert json.loads((tmp_path / "a" / "alignment.json").read_text())["quotable"] is False
 
 

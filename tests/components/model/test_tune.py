@@ -105,7 +105,7 @@ def test_the_run_is_in_mlflow_with_every_loss(adapter: Path, base: Path, facts: 
         {"method": "rslora"},
         {"method": "qlora", "quantization": "nf4"},
         {"method": "qlora", "quantization": "int8"},
-        {"method": "full", "learning_rate": 1e-3},
+        {"method": "full", "learning_rate": 3e-3},
         {"method": "lora", "gradient_checkpointing": True, "accumulation": 2, "mixed_precision": "bf16"},
     ],
     ids=lambda chosen: "-".join(map(str, chosen.values())),
