@@ -117,7 +117,7 @@ assert not heavy, heavy
     assert not list((tmp_path / "reward").iterdir())
 
 
-@pytest.mark.parametrize("method", ["dpo", "orpo", "kto"])
+@pytest.mark.parametrize("method", ["orpo", *(pytest.param(one, marks=pytest.mark.slow) for one in ("dpo", "kto"))])
 def test_preferences_make_chosen_answers_likelier_than_rejected_ones(aligned, adapter: Path, method: str) -> None:
     path, record = aligned(method=method, epochs=6, learning_rate=5e-3)
     weights = "adapter_model.safetensors"

@@ -72,6 +72,7 @@ def test_two_processes_train_as_one_with_batches_twice_as_large(
     assert said.count('"done": 3') == 1, "one of them says how far it is"
 
 
+@pytest.mark.slow
 def test_two_nodes_without_a_common_disk_train_as_one(
     job: Callable[..., Job], alone: Mapping[str, Any], context: Callable[[str], Context], tmp_path: Path
 ) -> None:
@@ -101,6 +102,7 @@ def test_two_nodes_without_a_common_disk_train_as_one(
     assert list(store.list("tmp/training/")) == []
 
 
+@pytest.mark.slow
 def test_what_the_work_refuses_is_said_in_its_own_words(job: Callable[..., Job]) -> None:
     with pytest.raises(HeadraceError, match=r"^none of the 4 pairs can be trained on \(too_long: 4\)"):
         in_processes(job("short", max_length=16), 2)
@@ -190,7 +192,7 @@ def test_a_job_is_named_by_what_its_outcome_depends_on(job: Callable[..., Job]) 
     assert Job.read(json.dumps({**vars(one), "paths": {n: str(p) for n, p in one.paths.items()}}).encode()) == one
 
 
-@pytest.mark.parametrize("method", ["lora", "full"])
+@pytest.mark.parametrize("method", [pytest.param("lora", marks=pytest.mark.slow), "full"])
 def test_a_model_in_parts_is_saved_as_the_whole_one(
     base: Path, tmp_path: Path, context: Callable[[str], Context], method: str
 ) -> None:
