@@ -70,7 +70,10 @@ def environment_at() -> Callable[[Path], Environment]:
     """Describe a laptop's environment with a plane on free ports."""
 
     def describe(home: Path) -> Environment:
-        api, gateway = (f"http://127.0.0.1:{free_port()}" for _ in range(2))
+        ports: set[int] = set()
+        while len(ports) < 2:  # a port that was just let go may be given again
+            ports.add(free_port())
+        api, gateway = (f"http://127.0.0.1:{port}" for port in ports)
         return Environment(
             name="test",
             home=str(home),
