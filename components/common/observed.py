@@ -46,7 +46,9 @@ def _named(options: BaseModel, where: str) -> Iterator[tuple[str, str]]:
     """Each option that names files, by its path of fields, with what it names."""
     for name, field in type(options).model_fields.items():
         value = getattr(options, name)
-        if value and any(isinstance(mark, Files) for mark in field.metadata):
+        marks = [mark for mark in field.metadata if isinstance(mark, Files)]
+        # A version of the store is named by what it holds.
+        if value and any(not (mark.or_version and value.startswith("models/")) for mark in marks):
             yield f"{where}{name}", value
         for number, inner in enumerate(value if isinstance(value, list) else [value]):
             if isinstance(inner, BaseModel):
@@ -56,7 +58,7 @@ def _named(options: BaseModel, where: str) -> Iterator[tuple[str, str]]:
 def _state(place: str, field: str) -> object:
     """What tells files from those that were there before; of a served model nothing does."""
     scheme, _, name = place.partition(":")
-    if scheme in ("http", "https") or place.startswith("models/"):  # a version of the store is named by what it holds
+    if scheme in ("http", "https"):
         return ""
     if scheme == "package":
         try:

@@ -1,5 +1,6 @@
 """The base of every step's options, and how files of settings are read and refused."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,17 @@ class Options(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+@dataclass(frozen=True)
 class Files:
     """Marks an option whose text names files: `Annotated[str, Files()]`.
 
     A path of a file or folder, `file://`, `gs://`, `package:NAME` or a URL; empty names none.
+
+    Attributes:
+        or_version: Whether it may name a version of the store, `models/<name>/<hash>`, instead.
     """
+
+    or_version: bool = False
 
 
 def read_yaml(path: Path) -> Any:

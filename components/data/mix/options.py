@@ -66,7 +66,7 @@ class Mix(Options):
         0, ge=0, description="Size of the mixture; 0 makes the largest one that meets the weights exactly."
     )
     repeats: int = Field(1, ge=1, le=10, description="Most times one document may appear, to fill a small group.")
-    tokenizer: Annotated[str, Files()] = Field(
+    tokenizer: Annotated[str, Files(or_version=True)] = Field(
         "",
         description="Whose tokens are counted: a `tokenizer.json` or a folder that holds one, or a version of the "
         "store (`models/<name>/<hash>`). Empty: runs without white space, Chinese, Japanese and Korean characters.",

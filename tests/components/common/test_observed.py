@@ -82,6 +82,15 @@ def test_a_set_in_a_bucket_is_seen_and_a_served_judge_is_not(cloud: str) -> None
     assert before.pop("decontaminate") != after.pop("decontaminate") and before == after
 
 
+def test_a_version_of_the_store_is_not_looked_for_but_a_folder_that_is_called_like_one_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert seen(data={"mix": {"tokenizer": "models/acme/1234"}})["mix"] == ""
+    monkeypatch.chdir(tmp_path)
+    files(tmp_path / "models")
+    assert seen(model={"fetch": {"model": "models/sub"}})["fetch"]
+
+
 def test_every_option_that_names_files_is_in_a_step_that_observes_them() -> None:
     found = list(marked(Recipe, observed=False))
     assert {name for name, _ in found} >= {"location", "labelled", "model", "embedder", "reranker"}

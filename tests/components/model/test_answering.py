@@ -33,6 +33,26 @@ def test_a_batch_is_answered_as_each_question_alone(answerer: Answerer) -> None:
     assert len({reply.text for reply in together}) > 1, "the questions are told apart"
 
 
+def test_the_likelihood_of_an_answer_is_the_model_s_own_loss_whatever_it_is_batched_with(
+    base: Path, answerer: Answerer
+) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    pairs = (("Short?", "Yes."), ("형태소 분석은 무엇인가요?", "낱말을 나눈다"), ("A " * 30, "b " * 9))
+    dialogues = [ask(*pair) for pair in pairs]
+    model, tokenizer = (
+        AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32),
+        AutoTokenizer.from_pretrained(base),
+    )
+    for dialogue, scores in zip(dialogues, answerer.likelihoods(dialogues, 3), strict=True):
+        whole = tokenizer.apply_chat_template(dialogue, return_dict=False)
+        asked = len(tokenizer.apply_chat_template(dialogue[:1], add_generation_prompt=True, return_dict=False))
+        labels = torch.tensor([[-100] * asked + whole[asked:]])
+        assert len(scores) == len(whole) - asked
+        assert -scores.mean() == pytest.approx(model(torch.tensor([whole]), labels=labels).loss.item(), rel=1e-4)
+
+
 def test_an_answer_is_as_likely_as_the_loss_of_tuning_says(base: Path, answerer: Answerer) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
