@@ -18,8 +18,8 @@ test: $(READY) lint
 	$(BIN)/pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder $(ARGS)
 
 # Those too that train the real model, build images or take long for another reason.
-test-all: $(READY) lint
-	$(BIN)/pytest -m 'not benchmark' -n $(WORKERS) --dist loadgroup --no-loadscope-reorder $(ARGS)
+test-all:
+	$(MAKE) test ARGS="-m 'not benchmark' $(ARGS)"
 
 lint: $(READY)
 	$(BIN)/ruff check
